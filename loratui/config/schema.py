@@ -1,0 +1,201 @@
+"""The settings of a training run: frozen dataclasses, a docstring under each field.
+
+The docstrings are the help text of the form and of `loratui train --help-config`; they give units.
+Torch-free. A resolved `RunConfig` is what run.toml holds and what the trainer obeys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Precision = Literal["bf16", "fp16", "fp32"]
+Schedule = Literal["constant", "linear", "cosine"]
+Target = Literal["attention", "attention+mlp", "full"]
+Sampler = Literal["ddim", "euler", "euler_a", "dpmpp_2m"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The base checkpoint."""
+
+    base: str = ""
+    """Diffusers folder, single .safetensors file, Hub id, or `demo` for the bundled model."""
+    family: str = "auto"
+    """Model family (`loratui families`); `auto` reads it from the checkpoint."""
+    vae: str = ""
+    """Another VAE to use instead of the base's own: folder or .safetensors file; empty for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """How pictures and captions become batches."""
+
+    resolution: int = 512
+    """Training resolution in px: buckets have about this value squared in area."""
+    batch_size: int = 1
+    """Pictures per forward pass and process."""
+    repeats: int = 1
+    """How often each picture counts in an epoch; multiplies a kohya folder's own repeats."""
+    bucketing: bool = True
+    """Group pictures by aspect ratio; off crops all to a square."""
+    bucket_step: int = 64
+    """Bucket sides are multiples of this many px."""
+    min_bucket: int = 256
+    """Shortest bucket side in px."""
+    max_bucket: int = 1024
+    """Longest bucket side in px."""
+    flip: bool = False
+    """Mirror pictures at random; leave off for faces, text and anything asymmetric."""
+    caption_dropout: float = 0.0
+    """Share of samples trained with an empty caption, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The LoRA itself."""
+
+    kind: str = "lora"
+    """Network type."""
+    rank: int = 16
+    """Rank r of the update: two matrices of r columns and r rows per layer."""
+    alpha: float = 16.0
+    """The update is scaled by alpha / rank."""
+    target: Target = "attention"
+    """Which layers get an update: attention, attention+mlp, or full (projections too)."""
+    dropout: float = 0.0
+    """Dropout on the input of the update, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """Steps, learning rate and the rule of the update."""
+
+    name: str = "adamw"
+    """Optimizer."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    steps: int = 0
+    """Optimizer steps; 0 derives them from epochs."""
+    epochs: int = 10
+    """Passes over the repeated data set; used when steps is 0."""
+    accumulation: int = 1
+    """Forward passes per optimizer step."""
+    schedule: Schedule = "constant"
+    """Learning rate after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    max_grad_norm: float = 1.0
+    """Clip the gradient norm to this; 0 turns clipping off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """What the loss is."""
+
+    seed: int = 42
+    """Seed of order, noise, timesteps, dropout and flips."""
+    min_snr_gamma: float = 0.0
+    """Min-SNR loss weighting (Hang et al. 2023); 5 is usual, 0 turns it off."""
+    noise_offset: float = 0.0
+    """Per-channel offset added to the noise; about 0.05 lets pictures be darker or brighter."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the U-Net predicts; `auto` reads it from the base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConfig:
+    """Precision and the trades of speed for memory."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    precision: Precision = "bf16"
+    """Autocast precision; the LoRA and its optimizer are fp32 always. fp16 needs CUDA."""
+    base_precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Precision the frozen base is held in; `auto` follows precision."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about 1.3 times slower."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplesConfig:
+    """Pictures drawn during training."""
+
+    prompts: tuple[str, ...] = ()
+    """Prompts; `{trigger}` stands for the project's trigger. Empty takes the project's."""
+    negative: str = ""
+    """Negative prompt."""
+    every: int = 250
+    """Draw samples each so many steps, and at step 0; 0 never."""
+    steps: int = 20
+    """Sampler steps."""
+    guidance: float = 7.0
+    """Classifier-free guidance scale."""
+    sampler: Sampler = "ddim"
+    """Sampler."""
+    seed: int = 1
+    """Seed of the first prompt; the next ones count up."""
+    width: int = 0
+    """Width in px; 0 takes data.resolution."""
+    height: int = 0
+    """Height in px; 0 takes data.resolution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavingConfig:
+    """Checkpoints and the exported file."""
+
+    every: int = 250
+    """Write a checkpoint each so many steps; the last step always."""
+    keep: int = 3
+    """Checkpoints kept, newest first; at least 2."""
+    name: str = ""
+    """Stem of the exported file; empty takes the project's name."""
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Precision of the exported file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """All settings of one run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    saving: SavingConfig = field(default_factory=SavingConfig)
+
+
+SHORT_NAMES: dict[str, str] = {
+    "base": "model.base",
+    "steps": "optimizer.steps",
+    "epochs": "optimizer.epochs",
+    "batch_size": "data.batch_size",
+    "lr": "optimizer.lr",
+    "rank": "network.rank",
+    "alpha": "network.alpha",
+    "resolution": "data.resolution",
+    "optimizer": "optimizer.name",
+    "network": "network.kind",
+    "seed": "objective.seed",
+    "precision": "memory.precision",
+    "save_every": "saving.every",
+    "sample_every": "samples.every",
+}
+"""The everyday keys that `--set` also takes."""
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The values a Literal field takes, empty for other types."""
+    return tuple(str(v) for v in get_args(annotation)) if getattr(annotation, "__origin__", None) is Literal else ()
