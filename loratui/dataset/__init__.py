@@ -1,0 +1,1 @@
+"""Pictures and captions, without torch and without the terminal."""

@@ -1,0 +1,95 @@
+"""Aspect-ratio buckets exactly as sd-scripts builds them, and where a picture lands in one.
+
+Widths run from the shortest to the longest side by the step; the height is the largest multiple of the
+step that keeps the area within resolution squared; the bucket of the nearest aspect ratio wins; the
+picture is scaled to cover the bucket and the rest is cropped, half on each side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loratui.config.schema import DataConfig
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One picture in its bucket. All sizes in px.
+
+    Attributes:
+        width: width of the bucket.
+        height: height of the bucket.
+        scaled: size of the picture after scaling, at least the bucket in both directions.
+        crop: (left, top, right, bottom) of the bucket inside the scaled picture.
+        crop_share: share of the scaled picture's area that is cut away, 0 to 1.
+        upscale: scale factor of the picture; above 1 it is enlarged.
+    """
+
+    width: int
+    height: int
+    scaled: Size
+    crop: tuple[int, int, int, int]
+    crop_share: float
+    upscale: float
+
+    @property
+    def size(self) -> Size:
+        """(width, height) of the bucket."""
+        return self.width, self.height
+
+
+def make_buckets(resolution: int, step: int, minimum: int, maximum: int) -> list[Size]:
+    """All bucket sizes for a training resolution, sorted.
+
+    Args:
+        resolution: side in px of the square whose area no bucket exceeds.
+        step: every side is a multiple of this.
+        minimum: shortest side in px.
+        maximum: longest side in px.
+    """
+    area = resolution * resolution
+    square = max(step, resolution // step * step)
+    sizes = {(square, square)}
+    for width in range(minimum, maximum + 1, step):
+        height = min(maximum, area // width // step * step)
+        if height >= minimum:
+            sizes |= {(width, height), (height, width)}
+    return sorted(sizes)
+
+
+def buckets_of(data: DataConfig) -> list[Size]:
+    """The bucket sizes of a run's data settings; a single square when bucketing is off."""
+    if not data.bucketing:
+        side = max(data.bucket_step, data.resolution // data.bucket_step * data.bucket_step)
+        return [(side, side)]
+    return make_buckets(data.resolution, data.bucket_step, data.min_bucket, data.max_bucket)
+
+
+def assign(width: int, height: int, buckets: Sequence[Size]) -> Bucket:
+    """The bucket of a picture of this size (after EXIF orientation), with its scale and crop.
+
+    An exact size wins over the nearest aspect ratio; of two equally near, the first in the list wins.
+    """
+    aspect = width / height
+    if (width, height) in buckets:
+        size = (width, height)
+    else:
+        size = min(buckets, key=lambda b: abs(b[0] / b[1] - aspect))
+    return place(width, height, size)
+
+
+def place(width: int, height: int, size: Size) -> Bucket:
+    """Scale a picture of this size to cover `size` and crop the rest at the centre."""
+    bucket_w, bucket_h = size
+    if width * bucket_h > bucket_w * height:  # wider than the bucket: the heights meet
+        scale = bucket_h / height
+    else:
+        scale = bucket_w / width
+    scaled = (max(bucket_w, math.floor(width * scale + 0.5)), max(bucket_h, math.floor(height * scale + 0.5)))
+    left, top = (scaled[0] - bucket_w) // 2, (scaled[1] - bucket_h) // 2
+    share = 1.0 - (bucket_w * bucket_h) / (scaled[0] * scaled[1])
+    return Bucket(bucket_w, bucket_h, scaled, (left, top, left + bucket_w, top + bucket_h), share, scale)

@@ -1,0 +1,122 @@
+"""From a picture file to the pixels that are trained on: one path, shared by the trainer and every preview.
+
+EXIF orientation is applied, transparency is composited on white, the first frame of an animation is
+taken, 16-bit and float greys are brought to 8 bits, everything becomes RGB.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from loratui.dataset.buckets import Bucket, Size, place
+from loratui.errors import DatasetError
+
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 from what the header holds, without decoding the picture.
+
+    `Image.getexif` would decode a whole PNG to look behind the pixels; only what stands before counts here.
+    """
+    raw = image.info.get("exif")
+    value: Any = 1
+    if isinstance(raw, bytes) and raw:
+        exif = Image.Exif()
+        try:
+            exif.load(raw)
+            value = exif.get(ORIENTATION_TAG, 1)
+        except Exception:  # Pillow raises many kinds for a broken EXIF block; the picture is fine
+            value = 1
+    elif image.format == "TIFF":
+        value = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def oriented_size(image: Image.Image) -> Size:
+    """(width, height) in px after the EXIF orientation."""
+    width, height = image.size
+    return (height, width) if orientation(image) >= 5 else (width, height)
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Decode a picture as the trainer sees it: upright, opaque, 8-bit RGB.
+
+    Raises:
+        DatasetError: the file cannot be read or decoded; the message says why.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # size limits are judged by the scan
+            with Image.open(path) as image:
+                turn = _TURNS.get(orientation(image))
+                image.load()
+                rgb = _to_rgb(image)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is not there any more.", "Scan the dataset again.") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
+        raise DatasetError(
+            f"{path} cannot be decoded: {reason(error)}.", "Replace the picture or move it out of the dataset."
+        ) from error
+    return rgb.transpose(turn) if turn is not None else rgb
+
+
+def reason(error: BaseException) -> str:
+    """One short line for what a decoder raised."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        first = error.strerror
+    if first.startswith("cannot identify image file"):
+        return "not a picture, or damaged at its start"
+    return first.rstrip(".")[:160]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(paper, rgba).convert("RGB")
+    if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
+        return _grey(image.convert("I"), 255.0 / 65535.0)
+    if image.mode == "F":
+        top = image.getextrema()[1]
+        return _grey(image, 255.0 if isinstance(top, float) and top <= 1.0 else 1.0)
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image, factor: float) -> Image.Image:
+    scaled = image.convert("F").point(lambda v: v * factor + 0.5)
+    return scaled.convert("L").convert("RGB")
+
+
+def fit(image: Image.Image, bucket: Bucket | Size) -> Image.Image:
+    """Scale an upright RGB picture to cover the bucket and crop the rest at its centre.
+
+    Args:
+        image: from `open_rgb`.
+        bucket: a `Bucket` of this picture (its crop is obeyed), or a plain (width, height) in px.
+    """
+    if not isinstance(bucket, Bucket):
+        bucket = place(image.width, image.height, bucket)
+    if image.size != bucket.scaled:
+        image = image.resize(bucket.scaled, Image.Resampling.LANCZOS)
+    if bucket.crop != (0, 0, *bucket.scaled):
+        image = image.crop(bucket.crop)
+    return image

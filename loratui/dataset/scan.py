@@ -1,0 +1,407 @@
+"""What a data set holds: pictures with size and caption, and everything that is wrong with them.
+
+Only headers are read; a file is decoded only when its end looks cut off. Nothing is ever changed.
+Folders are walked down, links followed once. A folder that holds kohya's `N_name` folders is read as kohya
+reads it: only those, N repeats each, and `name` as the caption of pictures that have none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from loratui.config.schema import DataConfig
+from loratui.dataset import sidecar
+from loratui.dataset.buckets import Bucket, Size, assign, buckets_of
+from loratui.dataset.pixels import oriented_size, reason
+from loratui.errors import DatasetError, Problem
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jxl"}
+)
+_BESIDE = re.compile(r"(-masklabel|-condlabel)\.png$", re.IGNORECASE)
+_SKIPPED_FOLDERS = frozenset({"@eaDir", "__MACOSX", "__pycache__"})
+_KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
+MAX_PIXELS = 300_000_000
+"""Pictures above this many px are refused: decoding one takes gigabytes."""
+_PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin", ".avif": "Pillow 11.3 or newer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder of pictures.
+
+    Attributes:
+        path: absolute.
+        repeats: how often each picture counts in an epoch.
+        caption: caption of pictures that have none.
+    """
+
+    path: Path
+    repeats: int = 1
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One usable picture, sizes in px after EXIF orientation.
+
+    Attributes:
+        path: absolute.
+        rel: relative to the project (or to its source, when that lies elsewhere), `/` between parts.
+        width: in px.
+        height: in px.
+        caption: one line, as it is trained.
+        caption_path: the sidecar, None when there is none.
+        repeats: of its source or kohya folder.
+        source: the source folder it came from.
+        problems: findings about this picture.
+    """
+
+    path: Path
+    rel: str
+    width: int
+    height: int
+    caption: str
+    caption_path: Path | None
+    repeats: int
+    source: Path
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCount:
+    """How many pictures fall into one bucket; `repeated` counts each as often as it repeats."""
+
+    width: int
+    height: int
+    images: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The result of `scan`: usable pictures in training order, their buckets, and all findings."""
+
+    pictures: tuple[Picture, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    buckets: tuple[BucketCount, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Findings that keep a picture or a folder out of the training."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    def as_json(self) -> dict[str, object]:
+        """What `loratui scan --json` prints."""
+        return {
+            "images": len(self.pictures),
+            "buckets": [
+                {"width": b.width, "height": b.height, "images": b.images, "repeated": b.repeated}
+                for b in self.buckets
+            ],
+            "problems": [p.as_dict() for p in self.problems],
+        }
+
+
+def scan(
+    sources: Iterable[Source],
+    *,
+    root: Path | None = None,
+    data: DataConfig | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Scan:
+    """Read all sources.
+
+    Args:
+        sources: folders, in order; a picture that two of them hold counts once, for the first.
+        root: the project; names are given relative to it.
+        data: settings the buckets are made from.
+        on_progress: called with the count of pictures read, now and then.
+    """
+    data = data or DataConfig()
+    walk = _Walk(root)
+    for source in sources:
+        walk.source(source)
+    pictures: list[Picture] = []
+    for found in walk.files:
+        picture = _read(found, walk.problems)
+        if picture is not None:
+            pictures.append(picture)
+        if on_progress is not None and len(pictures) % 200 == 0:
+            on_progress(len(pictures))
+    pictures = _check_shared(pictures)
+    pictures.sort(key=lambda p: natural_key(p.rel))
+    buckets = buckets_of(data)
+    for index, picture in enumerate(pictures):
+        finding = _check_size(picture, assign(picture.width, picture.height, buckets))
+        if finding is not None:
+            pictures[index] = replace(picture, problems=(*picture.problems, finding))
+    problems = (*walk.problems, *(f for p in pictures for f in p.problems))
+    return Scan(tuple(pictures), problems, count_buckets(pictures, buckets))
+
+
+def count_buckets(pictures: Iterable[Picture], buckets: list[Size]) -> tuple[BucketCount, ...]:
+    """Pictures per bucket, the fullest first."""
+    images: Counter[Size] = Counter()
+    repeated: Counter[Size] = Counter()
+    for picture in pictures:
+        size = assign(picture.width, picture.height, buckets).size
+        images[size] += 1
+        repeated[size] += picture.repeats
+    order = sorted(images, key=lambda s: (-repeated[s], s))
+    return tuple(BucketCount(w, h, images[w, h], repeated[w, h]) for w, h in order)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts `2.png` before `10.png`."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text.casefold())
+    return (*((0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in parts), (2, 0, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    rel: str
+    source: Path
+    repeats: int
+    caption: str
+
+
+class _Walk:
+    """Collects picture files of all sources, each real file and folder once."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self.files: list[_Found] = []
+        self.problems: list[Problem] = []
+        self._folders: set[tuple[int, int]] = set()
+        self._seen: set[str] = set()
+        self._runs = None if root is None else str(root / "runs")  # samples are no training pictures
+
+    def source(self, source: Source) -> None:
+        entries = self._entries(source.path)
+        if entries is None:
+            return
+        kohya = [(e, m) for e in entries if (m := _KOHYA.match(e.name)) and _is_dir(e) and int(m[1]) >= 1]
+        if not kohya:
+            self._folder(source.path, entries, source, source.repeats, source.caption)
+            return
+        chosen = {e.name for e, _ in kohya}
+        for entry in entries:
+            if entry.name in chosen or _hidden(entry.name):
+                continue
+            if _is_dir(entry) or _is_picture(entry.name):
+                self._warn(
+                    Path(entry.path), "not-in-kohya-folder", "is skipped: only pictures in `N_name` folders count here."
+                )
+        for entry, match in kohya:
+            inner = self._entries(Path(entry.path))
+            if inner is not None:
+                files = [e for e in inner if not _is_dir(e)]
+                caption = source.caption or match[2]
+                self._folder(Path(entry.path), files, source, source.repeats * int(match[1]), caption)
+
+    def _folder(
+        self, folder: Path, entries: list[os.DirEntry[str]], source: Source, repeats: int, caption: str
+    ) -> None:
+        for entry in entries:
+            if _hidden(entry.name):
+                continue
+            if _is_dir(entry):
+                inner = None if entry.path == self._runs else self._entries(Path(entry.path))
+                if inner is not None:
+                    self._folder(Path(entry.path), inner, source, repeats, caption)
+            elif _is_picture(entry.name) and entry.path not in self._seen:
+                self._seen.add(entry.path)
+                path = folder / entry.name
+                self.files.append(_Found(path, self._rel(path, source.path), source.path, repeats, caption))
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]] | None:
+        """What a folder holds, sorted; None when it was already walked (a link loop) or cannot be read."""
+        try:
+            stat = folder.stat()
+            identity = (stat.st_dev, stat.st_ino)
+            if identity in self._folders:
+                return None
+            self._folders.add(identity)
+            with os.scandir(folder) as found:
+                return sorted(found, key=lambda e: e.name)
+        except FileNotFoundError:
+            self._error(folder, "missing-folder", "this folder does not exist.", "Create it, or mend loratui.toml.")
+        except NotADirectoryError:
+            self._error(folder, "not-a-folder", "this is a file, not a folder of pictures.")
+        except OSError as error:
+            message = f"this folder cannot be read: {error.strerror}."
+            self._error(folder, "unreadable-folder", message, "Check its owner and mode.")
+        return None
+
+    def _rel(self, path: Path, source: Path) -> str:
+        for base in (self.root, source.parent):
+            if base is not None:
+                try:
+                    return path.relative_to(base).as_posix()
+                except ValueError:
+                    continue
+        return path.as_posix()
+
+    def _error(self, path: Path, code: str, message: str, advice: str = "") -> None:
+        self.problems.append(Problem(str(path), code, "error", message, advice=advice))
+
+    def _warn(self, path: Path, code: str, message: str) -> None:
+        self.problems.append(Problem(str(path), code, "warning", message))
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points at itself
+        return False
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _SKIPPED_FOLDERS
+
+
+def _is_picture(name: str) -> bool:
+    if name.startswith(".") or _BESIDE.search(name):
+        return False
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _read(found: _Found, problems: list[Problem]) -> Picture | None:
+    """Header, end of file and caption of one picture; None and an error in `problems` when it is unusable."""
+    path, name = found.path, found.rel
+    try:
+        size, frames = read_header(path)
+    except DatasetError as error:
+        code = error.problems[0].code if error.problems else "unreadable-image"
+        problems.append(Problem(name, code, "error", error.message, advice=error.advice))
+        return None
+    notes: list[Problem] = []
+    if frames > 1:
+        notes.append(Problem(name, "animated", "info", f"has {frames} frames; the first one is used."))
+    if any(0xDC80 <= ord(c) <= 0xDCFF for c in name):
+        notes.append(Problem(name, "name-not-utf8", "info", "the file name is not UTF-8; it is used as it is."))
+    caption, where = _caption(found, notes)
+    return Picture(path, name, *size, caption, where, found.repeats, found.source, tuple(notes))
+
+
+def _caption(found: _Found, notes: list[Problem]) -> tuple[str, Path | None]:
+    name = found.rel
+    try:
+        read = sidecar.read_caption(found.path)
+    except DatasetError as error:
+        notes.append(Problem(name, "unreadable-caption", "warning", error.message, advice=error.advice))
+        return found.caption, None
+    if not read.exists:
+        if found.caption:
+            notes.append(
+                Problem(name, "caption-from-folder", "info", f"has no caption; its folder gives {found.caption!r}.")
+            )
+        else:
+            notes.append(Problem(name, "missing-caption", "warning", f"has no caption file ({read.path.name})."))
+        return found.caption, None
+    label = read.path.name
+    if not read.line:
+        notes.append(Problem(name, "empty-caption", "warning", f"its caption {label} is empty."))
+    if read.encoding != "utf-8":
+        what = "begins with a byte order mark" if read.encoding == "utf-8-sig" else f"is {read.encoding}, not UTF-8"
+        code = "caption-bom" if read.encoding == "utf-8-sig" else "caption-not-utf8"
+        notes.append(
+            Problem(name, code, "warning", f"its caption {label} {what}; it is read right here, other trainers stumble.")
+        )
+    if "\n" in read.text:
+        notes.append(Problem(name, "caption-lines", "info", f"its caption {label} has several lines, trained as one."))
+    return read.line or found.caption, read.path
+
+
+def read_header(path: Path) -> tuple[Size, int]:
+    """Size after EXIF orientation, and frames, of a picture; decoded only when the file looks cut off.
+
+    Raises:
+        DatasetError: with one problem, whose code says what is wrong with the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                size = oriented_size(image)
+                frames = int(getattr(image, "n_frames", 1)) if image.format in {"GIF", "WEBP"} else 1
+                if size[0] * size[1] > MAX_PIXELS:
+                    raise _unusable(path, "too-large", f"has {size[0]} x {size[1]} px, too many to decode.", "Shrink it.")
+                if _looks_cut(path, image.format or ""):
+                    image.load()
+    except DatasetError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _unusable(path, "too-large", "has too many pixels to decode.", "Shrink it.") from error
+    except PermissionError as error:
+        raise _unusable(path, "unreadable-file", "cannot be read: permission denied.", "Check its mode.") from error
+    except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, ValueError ...
+        plugin = _PLUGINS.get(path.suffix.lower())
+        if plugin and "not a picture" in reason(error):
+            raise _unusable(path, "no-decoder", f"needs {plugin} to be read.", f"Install {plugin}.") from error
+        code = "truncated-image" if "truncated" in str(error).lower() else "corrupt-image"
+        raise _unusable(path, code, f"cannot be decoded: {reason(error)}.", "It is left out of the training.") from error
+    if min(size) < 1:
+        raise _unusable(path, "corrupt-image", "has no pixels.", "It is left out of the training.")
+    return size, frames
+
+
+def _unusable(path: Path, code: str, message: str, advice: str) -> DatasetError:
+    return DatasetError(message, advice, (Problem(str(path), code, "error", message, advice=advice),))
+
+
+def _looks_cut(path: Path, kind: str) -> bool:
+    """Whether the end of the file lacks what its format ends with (a few bytes read, nothing decoded)."""
+    if kind not in {"JPEG", "PNG", "WEBP", "GIF"}:
+        return False
+    with open(path, "rb") as file:
+        if kind == "WEBP":
+            head = file.read(8)
+            return path.stat().st_size < int.from_bytes(head[4:8], "little") + 8
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 1024))
+        tail = file.read()
+    mark = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}[kind]
+    return mark not in tail
+
+
+def _check_shared(pictures: list[Picture]) -> list[Picture]:
+    """Mark pictures that share one sidecar (`a.jpg` and `a.png`)."""
+    owners = Counter(p.caption_path for p in pictures if p.caption_path is not None)
+    shared = {path for path, count in owners.items() if count > 1}
+    checked = []
+    for picture in pictures:
+        if picture.caption_path in shared and picture.caption_path is not None:
+            message = f"shares its caption {picture.caption_path.name} with another picture of the same stem."
+            note = Problem(picture.rel, "shared-caption", "warning", message, advice="Rename one of them.")
+            picture = replace(picture, problems=(*picture.problems, note))
+        checked.append(picture)
+    return checked
+
+
+def _check_size(picture: Picture, bucket: Bucket) -> Problem | None:
+    if bucket.upscale >= 2.0:
+        message = (
+            f"{picture.width} x {picture.height} px is small for its bucket "
+            f"{bucket.width} x {bucket.height}: enlarged {bucket.upscale:.1f} times."
+        )
+        return Problem(picture.rel, "small-image", "warning", message)
+    return None
+
+
+def walk_sources(sources: Iterable[Source]) -> Iterator[Path]:
+    """Paths of all picture files, unread: to see quickly whether anything is there."""
+    walk = _Walk(None)
+    for source in sources:
+        walk.source(source)
+    return (f.path for f in walk.files)
