@@ -13,7 +13,7 @@ TRIGGER = "sks robot"
 RESOLUTION_PX = 64
 """The side of the pictures that the base draws: 16x16 latents at a scale of 4."""
 
-TRAINED_BACKGROUNDS = ("blue", "yellow", "pink", "orange", "grey", "brown", "white", "teal")
+TRAINED_BACKGROUNDS = ("blue", "yellow", "pink", "black", "grey", "brown", "white", "teal")
 """Background colours in the mascot's pictures."""
 
 HELD_OUT_BACKGROUNDS = ("red", "green", "purple")
