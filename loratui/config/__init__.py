@@ -1,0 +1,1 @@
+"""Settings: schema, help, loading with all problems at once, presets, writing."""

@@ -195,7 +195,55 @@ SHORT_NAMES: dict[str, str] = {
 }
 """The everyday keys that `--set` also takes."""
 
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    "data.resolution": (8, 8192),
+    "data.batch_size": (1, 4096),
+    "data.repeats": (1, 100000),
+    "data.bucket_step": (8, 1024),
+    "data.min_bucket": (8, 8192),
+    "data.max_bucket": (8, 16384),
+    "data.caption_dropout": (0, 1),
+    "network.rank": (1, 4096),
+    "network.alpha": (0, None),
+    "network.dropout": (0, 0.99),
+    "optimizer.lr": (0, 100),
+    "optimizer.steps": (0, 10_000_000),
+    "optimizer.epochs": (1, 1_000_000),
+    "optimizer.accumulation": (1, 100_000),
+    "optimizer.warmup_steps": (0, 10_000_000),
+    "optimizer.weight_decay": (0, 10),
+    "optimizer.beta1": (0, 0.9999999),
+    "optimizer.beta2": (0, 0.9999999),
+    "optimizer.eps": (0, 1),
+    "optimizer.max_grad_norm": (0, None),
+    "objective.seed": (0, 2**63 - 1),
+    "objective.min_snr_gamma": (0, 1000),
+    "objective.noise_offset": (0, 1),
+    "samples.every": (0, 10_000_000),
+    "samples.steps": (1, 1000),
+    "samples.guidance": (0, 100),
+    "samples.seed": (0, 2**63 - 1),
+    "samples.width": (0, 8192),
+    "samples.height": (0, 8192),
+    "saving.every": (1, 10_000_000),
+    "saving.keep": (2, 100_000),
+}
+"""Smallest and largest value of a number, both allowed; None for no bound."""
+
+POSITIVE: frozenset[str] = frozenset({"network.alpha", "optimizer.lr", "optimizer.eps"})
+"""Numbers that must be above zero."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "network.kind": ("lora",),
+    "optimizer.name": ("adamw",),
+}
+"""Values of text fields whose list grows with the tables of networks and optimizers."""
+
 
 def choices(annotation: Any) -> tuple[str, ...]:
     """The values a Literal field takes, empty for other types."""
-    return tuple(str(v) for v in get_args(annotation)) if getattr(annotation, "__origin__", None) is Literal else ()
+    return (
+        tuple(str(v) for v in get_args(annotation))
+        if getattr(annotation, "__origin__", None) is Literal
+        else ()
+    )

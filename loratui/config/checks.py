@@ -1,0 +1,153 @@
+"""Rules across settings: combinations that cannot work, and ones that are known to disappoint."""
+
+from __future__ import annotations
+
+from loratui.config.schema import RunConfig
+from loratui.errors import Problem
+
+LATENT_FACTOR = 8
+"""Sides of every picture are multiples of this many px, for every family here."""
+
+
+def check(config: RunConfig) -> list[Problem]:
+    """Errors and warnings about settings that are each fine alone."""
+    return [*_buckets(config), *_device(config), *_training(config), *_samples(config)]
+
+
+def check_device(config: RunConfig, cuda: bool) -> list[Problem]:
+    """What `check` cannot know before the machine is looked at.
+
+    Args:
+        config: the settings.
+        cuda: whether this machine has a CUDA device.
+    """
+    device = config.memory.device
+    if device == "auto" and not cuda:
+        return _needs_cuda(config, "this machine has no CUDA device")
+    if device.startswith("cuda") and not cuda:
+        return [
+            _error(
+                "memory.device",
+                "no-cuda",
+                f"{device} is asked for and this machine has no CUDA device.",
+                "Set memory.device to cpu or auto, or see `loratui doctor`.",
+            )
+        ]
+    return []
+
+
+def _error(path: str, code: str, message: str, advice: str = "") -> Problem:
+    return Problem(path, code, "error", message, advice=advice)
+
+
+def _warning(path: str, code: str, message: str, advice: str = "") -> Problem:
+    return Problem(path, code, "warning", message, advice=advice)
+
+
+def _buckets(config: RunConfig) -> list[Problem]:
+    data = config.data
+    found: list[Problem] = []
+    step = data.bucket_step
+    if step % LATENT_FACTOR:
+        found.append(
+            _error("data.bucket_step", "not-divisible", f"{step} px is not a multiple of {LATENT_FACTOR}.")
+        )
+        return found
+    sides = [("data.resolution", data.resolution)]
+    if data.bucketing:
+        sides += [("data.min_bucket", data.min_bucket), ("data.max_bucket", data.max_bucket)]
+    for path, side in sides:
+        if side % step:
+            below, above = side // step * step, (side // step + 1) * step
+            near = f"{below} or {above}" if below else f"{above}"
+            found.append(
+                _error(
+                    path,
+                    "not-divisible",
+                    f"{side} px is not a multiple of data.bucket_step {step}.",
+                    f"Use {near}.",
+                )
+            )
+    if data.bucketing and data.min_bucket > data.resolution:
+        message = f"{data.min_bucket} px is above data.resolution {data.resolution}."
+        found.append(_error("data.min_bucket", "bucket-range", message, "Make it smaller."))
+    if data.bucketing and data.max_bucket < data.resolution:
+        message = f"{data.max_bucket} px is below data.resolution {data.resolution}."
+        found.append(_error("data.max_bucket", "bucket-range", message, "Make it larger."))
+    return found
+
+
+def _needs_cuda(config: RunConfig, why: str) -> list[Problem]:
+    advice = "Use bf16 or fp32."
+    if config.memory.precision == "fp16":
+        return [_error("memory.precision", "fp16-needs-cuda", f"fp16 needs CUDA, and {why}.", advice)]
+    if config.memory.base_precision == "fp16":
+        return [_error("memory.base_precision", "fp16-needs-cuda", f"fp16 needs CUDA, and {why}.", advice)]
+    return []
+
+
+def _device(config: RunConfig) -> list[Problem]:
+    device = config.memory.device
+    kind, _, index = device.partition(":")
+    if kind not in {"auto", "cpu", "cuda"} or (index and (kind != "cuda" or not index.isdecimal())):
+        return [
+            _error(
+                "memory.device",
+                "bad-device",
+                f"{device!r} is not a device.",
+                "Use auto, cpu, cuda or cuda:N.",
+            )
+        ]
+    return _needs_cuda(config, "the device is the CPU") if kind == "cpu" else []
+
+
+def _training(config: RunConfig) -> list[Problem]:
+    found: list[Problem] = []
+    optimizer, network = config.optimizer, config.network
+    if optimizer.steps and optimizer.warmup_steps >= optimizer.steps:
+        message = (
+            f"{optimizer.warmup_steps} steps of warm-up are not less than the run's {optimizer.steps} steps."
+        )
+        found.append(
+            _error("optimizer.warmup_steps", "warmup-too-long", message, "Make the warm-up shorter.")
+        )
+    if optimizer.name == "adamw" and optimizer.lr > 0.01:
+        message = f"{optimizer.lr:g} is far above what AdamW stands (1e-5 to 1e-3 is usual)."
+        found.append(_warning("optimizer.lr", "lr-high", message))
+    if network.alpha > 4 * network.rank:
+        message = f"alpha {network.alpha:g} with rank {network.rank} multiplies the update by more than 4."
+        found.append(_warning("network.alpha", "alpha-high", message, "Use at most the rank, or a lower lr."))
+    if config.data.caption_dropout > 0.5:
+        share = f"{config.data.caption_dropout:.0%}"
+        found.append(
+            _warning(
+                "data.caption_dropout",
+                "dropout-high",
+                f"{share} of the captions are never seen.",
+                "0.1 is usual.",
+            )
+        )
+    if config.objective.noise_offset > 0.2:
+        found.append(
+            _warning(
+                "objective.noise_offset",
+                "noise-offset-high",
+                "above 0.2 washes colours out.",
+                "0.05 is usual.",
+            )
+        )
+    return found
+
+
+def _samples(config: RunConfig) -> list[Problem]:
+    found: list[Problem] = []
+    for key in ("width", "height"):
+        side = getattr(config.samples, key)
+        if side % LATENT_FACTOR:
+            message = f"{side} px is not a multiple of {LATENT_FACTOR}."
+            found.append(_error(f"samples.{key}", "not-divisible", message, f"Use {side // 8 * 8 + 8}."))
+    steps = config.optimizer.steps
+    if steps and config.samples.every > steps:
+        message = f"the run ends at step {steps}, so only the first and no later samples are drawn."
+        found.append(_warning("samples.every", "samples-rare", message))
+    return found
