@@ -121,7 +121,7 @@ def split(line: str) -> list[str]:
 
 def split_caption(caption: str) -> list[str]:
     """Tags of all lines of a caption, in order, repeats kept."""
-    return [tag for line in caption.splitlines() for tag in split(line)]
+    return [tag for line in caption.split("\n") for tag in split(line)]
 
 
 def join(tags: Iterable[str]) -> str:
@@ -135,7 +135,7 @@ def detect_kind(caption: str) -> Kind:
     An empty caption counts as tags: there is nothing in it to protect.
     """
     prose = tagged = 0
-    for line in caption.splitlines():
+    for line in caption.split("\n"):
         if not line.strip():
             continue
         if _is_prose(line):
