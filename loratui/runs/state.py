@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 StateName = Literal[
-    "queued", "held", "starting", "caching", "running", "paused", "stopping", "finished", "stopped", "failed", "crashed"
+    "queued",
+    "held",
+    "starting",
+    "caching",
+    "running",
+    "paused",
+    "stopping",
+    "finished",
+    "stopped",
+    "failed",
+    "crashed",
 ]
 ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed", "crashed"})
 
@@ -46,6 +56,41 @@ class Progress:
 
 
 @dataclass(slots=True)
+class Memo:
+    """What `fold` carries from one event to the next and no reader shows."""
+
+    last_n: int = 0
+    """Number of the newest event."""
+    from_step: int = 0
+    """Step this attempt began at."""
+    took_over: bool = False
+    """Whether the job of this attempt has named itself (before, the launcher speaks for it)."""
+    oom_kills: int = -1
+    """Kernel out-of-memory kills in the job's control group when it began; -1 unknown."""
+    cgroup: str = ""
+    """The file that counts them."""
+    ema: float = 0.0
+    """Sum of the losses, each weighted with the smoothing factor to the power of its age."""
+    ema_weight: float = 0.0
+    """Sum of those weights: ema / ema_weight is the smoothed loss."""
+    marks: dict[int, list[float]] = field(default_factory=dict)
+    """Step of a checkpoint -> ema, ema_weight, best_loss, val_loss there (nan for none)."""
+    recent: list[list[float]] = field(default_factory=list)
+    """Newest steps: [steps it stands for, seconds a step, pictures a step]."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Recent seconds by part of a step, fading."""
+    clock_at: float = 0.0
+    """When the clock of running time was last read; 0 while it stands (pause, no step yet)."""
+    overhead_s: float = 0.0
+    """Running time outside of steps (saves, samples), fading."""
+    overhead_steps: float = 0.0
+    """Steps in that time, fading alike."""
+    error: str = ""
+    """Message of the newest `error` event of this attempt."""
+    error_advice: str = ""
+
+
+@dataclass(slots=True)
 class RunState:
     """Everything folded from the events of one run (no curves: see `Curves`).
 
@@ -69,7 +114,9 @@ class RunState:
     device: str = ""
     created_at: float = 0.0
     started_at: float = 0.0
+    """When this attempt was launched."""
     updated_at: float = 0.0
+    """Time of the newest event."""
     step: int = 0
     steps: int = 0
     epoch: int = 0
@@ -81,13 +128,15 @@ class RunState:
     lr: dict[str, float] = field(default_factory=dict)
     grad_norm: float | None = None
     step_s: float | None = None
+    """Recent mean."""
     images_s: float | None = None
+    """Pictures trained per second, recent mean."""
     times: dict[str, float] = field(default_factory=dict)
     """Share of time 0..1 by part: data, compute, optimizer, io."""
     eta_s: float | None = None
     progress: Progress | None = None
     memory: dict[str, Any] = field(default_factory=dict)
-    """Newest `memory` event, see docs of runs.events."""
+    """Newest `memory` event: device, allocated_gib, reserved_gib, peak_gib, rss_gib."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
@@ -97,8 +146,12 @@ class RunState:
     scores: dict[str, float] = field(default_factory=dict)
     acks: dict[str, str] = field(default_factory=dict)
     """Request id -> 'ok' or the reason of the refusal."""
+    """Newest 200."""
     warnings: list[str] = field(default_factory=list)
+    """Newest 100."""
     last_log: str = ""
     events: int = 0
     bad_lines: int = 0
-    unknown_kinds: list[str] = field(default_factory=list)
+    unknown_kinds: dict[str, int] = field(default_factory=dict)
+    """Kinds of event this version does not know -> how many there were."""
+    memo: Memo = field(default_factory=Memo)

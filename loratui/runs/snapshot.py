@@ -1,0 +1,102 @@
+"""status.json: a cache of the folded journal and the writer's heartbeat. No fact lives only here.
+
+It says how many bytes of the journal it stands for and how they end, so a reader goes on from there, and
+folds from the beginning when the journal is another one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loratui.runs.directory import RunDir
+from loratui.runs.events import read_events
+from loratui.runs.fold import apply, from_status, memo_to_json, to_status
+from loratui.runs.state import RunState
+
+FORMAT = 1
+"""Raised when `fold` comes to mean something else: caches of another format are not used."""
+_MARK = 18
+
+
+@dataclass(slots=True)
+class Folded:
+    """A state and how far into the journal it reaches."""
+
+    state: RunState = field(default_factory=RunState)
+    offset: int = 0
+
+
+def load(run: RunDir) -> Folded:
+    """The fold of the whole journal, by way of the cache when it fits."""
+    folded = cached(run) or Folded()
+    return advance(run, folded)
+
+
+def advance(run: RunDir, folded: Folded) -> Folded:
+    """Fold what the journal has beyond `folded` into it."""
+    read = read_events(run.events_path, folded.offset)
+    for event in read.events:
+        apply(folded.state, event)
+    folded.state.bad_lines += read.bad_lines
+    folded.offset = read.offset
+    return folded
+
+
+def cached(run: RunDir) -> Folded | None:
+    """What status.json holds, or None when it does not fit the journal."""
+    try:
+        status = msgspec.json.decode(run.status_path.read_bytes())
+        offset = status["events_bytes"]
+        if status["format"] != FORMAT or status["events_end"] != ending(run.events_path, offset):
+            return None
+        return Folded(from_status(status), offset)
+    except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError):
+        return None
+
+
+def ending(events_path: Path, offset: int) -> str:
+    """The last bytes of the journal's first `offset` ones: they hold a CRC, so they tell journals apart."""
+    if offset <= 0:
+        return ""
+    fd = os.open(events_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        start = max(0, offset - _MARK)
+        return os.pread(fd, offset - start, start).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def encode(state: RunState, offset: int, end: str, heartbeat: dict[str, Any]) -> bytes:
+    """The text of status.json."""
+    status = to_status(state)
+    status |= {
+        "format": FORMAT,
+        "events_bytes": offset,
+        "events_end": end,
+        "heartbeat": heartbeat,
+        "memo": memo_to_json(state),
+    }
+    return msgspec.json.encode(status) + b"\n"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` beside `path` and rename it there, flushed to the disk before: readers see old or new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
