@@ -14,7 +14,14 @@ from loratui.config.toml import Document, flatten, read_toml
 from loratui.errors import ConfigError, LoratuiError, Problem
 from loratui.paths import presets_dirs
 
-_KEYS = {"title": str, "about": str, "goal": str, "family": str, "memory_gib": (int, float), "extends": str}
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "title": str,
+    "about": str,
+    "goal": str,
+    "family": str,
+    "memory_gib": (int, float),
+    "extends": str,
+}
 _MOST_PARENTS = 8
 
 

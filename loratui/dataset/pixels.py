@@ -72,7 +72,8 @@ def open_rgb(path: Path) -> Image.Image:
         raise DatasetError(f"{path} is not there any more.", "Scan the dataset again.") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
         raise DatasetError(
-            f"{path} cannot be decoded: {reason(error)}.", "Replace the picture or move it out of the dataset."
+            f"{path} cannot be decoded: {reason(error)}.",
+            "Replace the picture or move it out of the dataset.",
         ) from error
     return rgb.transpose(turn) if turn is not None else rgb
 

@@ -31,7 +31,12 @@ _SKIPPED_FOLDERS = frozenset({"@eaDir", "__MACOSX", "__pycache__"})
 _KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
 MAX_PIXELS = 300_000_000
 """Pictures above this many px are refused: decoding one takes gigabytes."""
-_PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin", ".avif": "Pillow 11.3 or newer"}
+_PLUGINS = {
+    ".heic": "pillow-heif",
+    ".heif": "pillow-heif",
+    ".jxl": "pillow-jxl-plugin",
+    ".avif": "Pillow 11.3 or newer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,9 @@ class _Walk:
                 continue
             if _is_dir(entry) or _is_picture(entry.name):
                 self._warn(
-                    Path(entry.path), "not-in-kohya-folder", "is skipped: only pictures in `N_name` folders count here."
+                    Path(entry.path),
+                    "not-in-kohya-folder",
+                    "is skipped: only pictures in `N_name` folders count here.",
                 )
         for entry, match in kohya:
             inner = self._entries(Path(entry.path))
@@ -235,7 +242,9 @@ class _Walk:
             with os.scandir(folder) as found:
                 return sorted(found, key=lambda e: e.name)
         except FileNotFoundError:
-            self._error(folder, "missing-folder", "this folder does not exist.", "Create it, or mend loratui.toml.")
+            self._error(
+                folder, "missing-folder", "this folder does not exist.", "Create it, or mend loratui.toml."
+            )
         except NotADirectoryError:
             self._error(folder, "not-a-folder", "this is a file, not a folder of pictures.")
         except OSError as error:
@@ -289,7 +298,9 @@ def _read(found: _Found, problems: list[Problem]) -> Picture | None:
     if frames > 1:
         notes.append(Problem(name, "animated", "info", f"has {frames} frames; the first one is used."))
     if any(0xDC80 <= ord(c) <= 0xDCFF for c in name):
-        notes.append(Problem(name, "name-not-utf8", "info", "the file name is not UTF-8; it is used as it is."))
+        notes.append(
+            Problem(name, "name-not-utf8", "info", "the file name is not UTF-8; it is used as it is.")
+        )
     caption, where = _caption(found, notes)
     return Picture(path, name, *size, caption, where, found.repeats, found.source, tuple(notes))
 
@@ -304,22 +315,40 @@ def _caption(found: _Found, notes: list[Problem]) -> tuple[str, Path | None]:
     if not read.exists:
         if found.caption:
             notes.append(
-                Problem(name, "caption-from-folder", "info", f"has no caption; its folder gives {found.caption!r}.")
+                Problem(
+                    name,
+                    "caption-from-folder",
+                    "info",
+                    f"has no caption; its folder gives {found.caption!r}.",
+                )
             )
         else:
-            notes.append(Problem(name, "missing-caption", "warning", f"has no caption file ({read.path.name})."))
+            notes.append(
+                Problem(name, "missing-caption", "warning", f"has no caption file ({read.path.name}).")
+            )
         return found.caption, None
     label = read.path.name
     if not read.line:
         notes.append(Problem(name, "empty-caption", "warning", f"its caption {label} is empty."))
     if read.encoding != "utf-8":
-        what = "begins with a byte order mark" if read.encoding == "utf-8-sig" else f"is {read.encoding}, not UTF-8"
+        what = (
+            "begins with a byte order mark"
+            if read.encoding == "utf-8-sig"
+            else f"is {read.encoding}, not UTF-8"
+        )
         code = "caption-bom" if read.encoding == "utf-8-sig" else "caption-not-utf8"
         notes.append(
-            Problem(name, code, "warning", f"its caption {label} {what}; it is read right here, other trainers stumble.")
+            Problem(
+                name,
+                code,
+                "warning",
+                f"its caption {label} {what}; it is read right here, other trainers stumble.",
+            )
         )
     if "\n" in read.text:
-        notes.append(Problem(name, "caption-lines", "info", f"its caption {label} has several lines, trained as one."))
+        notes.append(
+            Problem(name, "caption-lines", "info", f"its caption {label} has several lines, trained as one.")
+        )
     return read.line or found.caption, read.path
 
 
@@ -336,7 +365,9 @@ def read_header(path: Path) -> tuple[Size, int]:
                 size = oriented_size(image)
                 frames = int(getattr(image, "n_frames", 1)) if image.format in {"GIF", "WEBP"} else 1
                 if size[0] * size[1] > MAX_PIXELS:
-                    raise _unusable(path, "too-large", f"has {size[0]} x {size[1]} px, too many to decode.", "Shrink it.")
+                    raise _unusable(
+                        path, "too-large", f"has {size[0]} x {size[1]} px, too many to decode.", "Shrink it."
+                    )
                 if _looks_cut(path, image.format or ""):
                     image.load()
     except DatasetError:
@@ -344,13 +375,19 @@ def read_header(path: Path) -> tuple[Size, int]:
     except Image.DecompressionBombError as error:
         raise _unusable(path, "too-large", "has too many pixels to decode.", "Shrink it.") from error
     except PermissionError as error:
-        raise _unusable(path, "unreadable-file", "cannot be read: permission denied.", "Check its mode.") from error
+        raise _unusable(
+            path, "unreadable-file", "cannot be read: permission denied.", "Check its mode."
+        ) from error
     except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, ValueError ...
         plugin = _PLUGINS.get(path.suffix.lower())
         if plugin and "not a picture" in reason(error):
-            raise _unusable(path, "no-decoder", f"needs {plugin} to be read.", f"Install {plugin}.") from error
+            raise _unusable(
+                path, "no-decoder", f"needs {plugin} to be read.", f"Install {plugin}."
+            ) from error
         code = "truncated-image" if "truncated" in str(error).lower() else "corrupt-image"
-        raise _unusable(path, code, f"cannot be decoded: {reason(error)}.", "It is left out of the training.") from error
+        raise _unusable(
+            path, code, f"cannot be decoded: {reason(error)}.", "It is left out of the training."
+        ) from error
     if min(size) < 1:
         raise _unusable(path, "corrupt-image", "has no pixels.", "It is left out of the training.")
     return size, frames

@@ -1,0 +1,227 @@
+"""The plan of a training: what it will do and need, and what speaks against it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratui.config.checks import check
+from loratui.config.docs import field_table
+from loratui.config.load import as_dict
+from loratui.config.schema import RunConfig
+from loratui.dataset.scan import Scan
+from loratui.errors import Problem
+from loratui.plan.memory import Memory, estimate
+from loratui.plan.sizes import Sizes, sizes
+from loratui.plan.steps import BucketPlan, bucket_plans, moments, steps_of
+
+if TYPE_CHECKING:
+    from loratui.project.project import Project
+
+_EXPORT_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+_FEW_IMAGES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a training will do.
+
+    Attributes:
+        images: different pictures.
+        repeated: pictures of an epoch, repeats counted.
+        per_epoch: batches of an epoch.
+        steps: optimizer steps.
+        epochs: passes over the data that the steps touch.
+        buckets: the fullest first.
+        saves: checkpoints written.
+        pictures: sample pictures drawn.
+        sizes: of base and LoRA, None when the base is unknown.
+        memory: rough estimate, None when the base is unknown.
+        disk: bytes by what they are for, with `total` and `free`.
+        config: the settings.
+        problems: warnings and errors about settings, pictures, captions and disk.
+    """
+
+    images: int
+    repeated: int
+    per_epoch: int
+    steps: int
+    epochs: int
+    buckets: tuple[BucketPlan, ...]
+    saves: int
+    pictures: int
+    sizes: Sizes | None
+    memory: Memory | None
+    disk: dict[str, int]
+    config: RunConfig
+    problems: tuple[Problem, ...]
+
+    @property
+    def lora_bytes(self) -> int:
+        """Size of the exported file, 0 when unknown."""
+        return self.sizes.lora * _EXPORT_BYTES[self.config.saving.dtype] if self.sizes else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What `loratui plan --json` prints."""
+        size = self.sizes
+        nested: dict[str, dict[str, Any]] = {}
+        table = field_table()
+        for path, value in as_dict(self.config).items():
+            info = table[path]
+            nested.setdefault(info.section, {})[info.key] = list(value) if isinstance(value, tuple) else value
+        return {
+            "images": self.images,
+            "repeated": self.repeated,
+            "batches_per_epoch": self.per_epoch,
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "buckets": [
+                {
+                    "width": b.width,
+                    "height": b.height,
+                    "images": b.images,
+                    "repeated": b.repeated,
+                    "batches": b.batches,
+                    "leftover": b.leftover,
+                }
+                for b in self.buckets
+            ],
+            "checkpoints": self.saves,
+            "samples": self.pictures,
+            "lora": None
+            if size is None
+            else {
+                "layers": size.layers,
+                "parameters": size.lora,
+                "bytes": self.lora_bytes,
+                "exact": size.exact,
+            },
+            "memory": None if self.memory is None else self.memory.as_json(),
+            "disk": self.disk,
+            "config": nested,
+            "problems": [p.as_dict() for p in self.problems],
+        }
+
+
+def plan(project: Project, config: RunConfig, scan: Scan, base: Path | None = None) -> Plan:
+    """Plan a training.
+
+    Args:
+        project: for the trigger, the prompts and the disk.
+        config: settings.
+        scan: made with the same data settings.
+        base: the resolved base, when it is there: sizes are counted from it, else taken from its family.
+    """
+    buckets = bucket_plans(scan.buckets, config.data.batch_size, config.data.repeats)
+    per_epoch = sum(b.batches for b in buckets)
+    steps, epochs = steps_of(config, per_epoch)
+    saves = moments(config.saving.every, steps)
+    prompts = config.samples.prompts or project.prompts or ("",)
+    pictures = (
+        (moments(config.samples.every, steps) + 1) * len(prompts) if config.samples.every and steps else 0
+    )
+    size = sizes(base, config.model.family, config.network.target, config.network.rank)
+    area = max((b.width * b.height for b in buckets), default=config.data.resolution**2)
+    memory = estimate(config, size, area) if size else None
+    disk = _disk(project, config, scan, size, saves, pictures, buckets)
+    problems = [p for p in check(config) if p.severity != "error"]
+    problems += _pictures(scan, buckets, config) + _captions(project, scan) + _space(disk)
+    return Plan(
+        images=len(scan.pictures),
+        repeated=sum(b.repeated for b in buckets),
+        per_epoch=per_epoch,
+        steps=steps,
+        epochs=epochs,
+        buckets=buckets,
+        saves=saves,
+        pictures=pictures,
+        sizes=size,
+        memory=memory,
+        disk=disk,
+        config=config,
+        problems=tuple(problems),
+    )
+
+
+def _disk(
+    project: Project,
+    config: RunConfig,
+    scan: Scan,
+    size: Sizes | None,
+    saves: int,
+    pictures: int,
+    buckets: tuple[BucketPlan, ...],
+) -> dict[str, int]:
+    """Bytes needed: kept checkpoints (and one being written), the export, caches, sample PNGs."""
+    lora = size.lora if size else 0
+    kept = min(saves, config.saving.keep) + 1 if saves else 0
+    side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
+    captions = len({p.caption for p in scan.pictures}) + 1
+    latents = sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
+    needed = {
+        "checkpoints": kept * lora * 12,  # fp32 factors and AdamW's two moments
+        "export": lora * _EXPORT_BYTES[config.saving.dtype],
+        # mean and deviation of four latent channels at an eighth of the side; 77 tokens of up to 1024 numbers
+        "caches": latents + captions * 77 * 1024 * 4,
+        "samples": pictures * side_px[0] * side_px[1] * 2,
+    }
+    needed["total"] = sum(needed.values())
+    folder = project.root
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    needed["free"] = shutil.disk_usage(folder).free
+    return needed
+
+
+def _space(disk: dict[str, int]) -> list[Problem]:
+    if disk["total"] <= disk["free"]:
+        return []
+    gib = float(1 << 30)
+    message = f"the run needs about {disk['total'] / gib:.1f} GiB of disk and {disk['free'] / gib:.1f} GiB are free."
+    return [
+        Problem("disk", "disk-full", "error", message, advice="Free some space, or keep fewer checkpoints.")
+    ]
+
+
+def _pictures(scan: Scan, buckets: tuple[BucketPlan, ...], config: RunConfig) -> list[Problem]:
+    found: list[Problem] = []
+    count = len(scan.pictures)
+    if 0 < count < _FEW_IMAGES:
+        message = f"{count} pictures are few: 15 to 30 are usual for a character, 20 to 50 for a style."
+        found.append(Problem("data", "few-images", "warning", message))
+    small = sum(1 for p in scan.problems if p.code == "small-image")
+    if small:
+        message = f"{small} of {count} pictures are enlarged at least twice to fill their bucket."
+        found.append(
+            Problem("data.resolution", "small-images", "warning", message, advice="Use a lower resolution.")
+        )
+    batch = config.data.batch_size
+    short = sum(1 for b in buckets if b.repeated < batch)
+    if batch > 1 and short and len(buckets) > 1:
+        message = f"{short} of {len(buckets)} buckets hold fewer pictures than a batch of {batch}."
+        found.append(Problem("data.batch_size", "thin-buckets", "info", message))
+    return found
+
+
+def _captions(project: Project, scan: Scan) -> list[Problem]:
+    found: list[Problem] = []
+    count = len(scan.pictures)
+    bare = sum(1 for p in scan.pictures if not p.caption)
+    if bare:
+        message = f"{bare} of {count} pictures have no caption."
+        advice = (
+            "They are trained with the trigger alone."
+            if project.trigger
+            else "Write captions, or set a trigger."
+        )
+        found.append(Problem("captions", "missing-captions", "warning", message, advice=advice))
+    trigger = project.trigger.strip().casefold()
+    without = (
+        sum(1 for p in scan.pictures if p.caption and trigger not in p.caption.casefold()) if trigger else 0
+    )
+    if without:
+        message = f"{without} of {count} captions lack the trigger {project.trigger!r}."
+        found.append(Problem("captions", "trigger-missing", "warning", message))
+    return found

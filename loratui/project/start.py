@@ -1,0 +1,266 @@
+"""Launch a training: check everything that can be checked without torch, freeze it on disk, start the job."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import loratui
+from loratui.config.checks import check, check_device
+from loratui.config.run import RunInfo
+from loratui.config.schema import RunConfig
+from loratui.config.write import write_run
+from loratui.errors import BaseModelError, LoratuiError, Problem, RequestError, RunError
+from loratui.project import manifest
+from loratui.project.project import Project, slug
+
+if TYPE_CHECKING:
+    from loratui.dataset.scan import Scan
+    from loratui.families.detect import Detected
+    from loratui.plan.plan import Plan
+    from loratui.runs.directory import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A training that can be launched.
+
+    Attributes:
+        config: with base, family and prompts filled in.
+        base: the folder or file of the base.
+        family: name of its family.
+        scan: the pictures.
+        plan: the arithmetic.
+        warnings: what does not stop it and should be known.
+    """
+
+    config: RunConfig
+    base: Path
+    family: str
+    scan: Scan
+    plan: Plan
+    warnings: tuple[Problem, ...] = ()
+
+
+def prepare(project: Project, config: RunConfig, device: str | None = None) -> Ready:
+    """Check a training without changing anything on disk.
+
+    Raises:
+        RequestError: with every problem found: base, pictures, settings, device, disk.
+    """
+    from loratui.plan.plan import plan
+
+    if device:
+        config = replace(config, memory=replace(config.memory, device=device))
+    if not config.model.base:
+        config = replace(config, model=replace(config.model, base=project.base))
+    problems = [*check(config), *check_device(config, has_cuda())]
+    base, family = Path(), ""
+    try:
+        base, family, found = find_base(project, config)
+        problems += found
+    except LoratuiError as error:
+        problems += _as_problems(error, "model.base")
+    scan = project.scan(config.data)
+    if not scan.pictures:
+        problems += scan.errors or [_no_pictures(project)]
+    if not any(p.severity == "error" for p in problems):
+        config = _filled(project, config, family, scan)
+    planned = plan(project, config, scan, base=base if family else None)
+    problems += planned.problems
+    if not (planned.steps or any(p.severity == "error" for p in problems)):
+        problems.append(
+            Problem("optimizer.steps", "no-steps", "error", "the settings give no training step.")
+        )
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        raise request_error(errors)
+    left_out = scan.errors
+    notes = [p for p in problems if p.severity != "error"]
+    if left_out:
+        message = f"{len(left_out)} of the pictures or folders cannot be read and are left out."
+        notes.append(Problem("data", "left-out", "warning", message, advice="`loratui scan` lists them."))
+    return Ready(config, base, family, scan, planned, tuple(notes))
+
+
+def start_training(
+    project: Project,
+    config: RunConfig,
+    name: str = "",
+    preset: str = "",
+    device: str | None = None,
+    score: str = "",
+) -> RunDir:
+    """Launch a detached training; it lives on when this process ends.
+
+    Args:
+        project: the project.
+        config: resolved settings.
+        name: what to call the run; the project's name when empty.
+        preset: name of the preset they came from, for the record.
+        device: overrides memory.device.
+        score: scorer that judges pictures before and after (`demo`), or empty.
+
+    Raises:
+        RequestError: with every problem, nothing made on disk.
+        RunError: the run folder cannot be written.
+        MissingPackageError: no interpreter with torch.
+    """
+    from loratui.runs.launch import job_python
+
+    ready = prepare(project, config, device)
+    python = job_python()
+    return launch(project, ready, name, preset, score, python)
+
+
+def launch(
+    project: Project, ready: Ready, name: str, preset: str, score: str, python: str | None = None
+) -> RunDir:
+    """Make the run directory of a prepared training and start its job."""
+    from loratui.runs import launch as launcher
+    from loratui.runs.directory import RunDir
+
+    name = slug(name or project.name)
+    try:
+        run = RunDir.create(project.runs_dir, name)
+    except OSError as error:
+        raise _unwritable(project.runs_dir, error) from error
+    info = RunInfo(
+        id=run.id,
+        name=name,
+        project=str(project.root),
+        base_path=str(ready.base),
+        family=ready.family,
+        preset=preset,
+        trigger=project.trigger,
+        steps=ready.plan.steps,
+        epochs=ready.plan.epochs,
+        created=datetime.datetime.now(datetime.UTC).astimezone().isoformat(timespec="seconds"),
+        version=loratui.__version__,
+        score=score,
+    )
+    try:
+        write_run(run.config_path, info, ready.config)
+        manifest.write(run, project, ready.config, ready.scan)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(run.path)  # made a moment ago by us, and nothing ran in it
+        raise
+    launcher.launch(run, "train", python=python)
+    return run
+
+
+def find_base(project: Project, config: RunConfig) -> tuple[Path, str, list[Problem]]:
+    """(path, family, findings) of the base of a run.
+
+    Raises:
+        BaseModelError: it is not on this machine, or cannot be read.
+    """
+    from loratui.families.detect import detect, locate
+
+    try:
+        base = locate(config.model.base or project.base, project.root)
+        found = detect(base)
+    except OSError as error:  # a folder without the right to look inside
+        raise BaseModelError(
+            f"The base model {config.model.base or project.base} cannot be read: {error.strerror}.",
+            "Check its owner and mode.",
+        ) from error
+    family, problems = _family(base, found, config)
+    return base, family, problems
+
+
+def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[Problem]]:
+    """The family to train as, and what speaks against it."""
+    from loratui.families.spec import FAMILIES, family_spec
+
+    problems = list(found.problems)
+    wanted = config.model.family
+    if wanted != "auto":
+        if family_spec(wanted) is None:
+            names = ", ".join(f.name for f in FAMILIES)
+            problems.append(
+                Problem(
+                    "model.family",
+                    "unknown-family",
+                    "error",
+                    f"there is no family {wanted!r}.",
+                    advice=f"There are: {names}.",
+                )
+            )
+        elif found.family and found.family != wanted:
+            message = f"the base is {found.family}, not {wanted}."
+            problems.append(Problem("model.family", "wrong-family", "error", message, advice="Use auto."))
+        return wanted, problems
+    if not found.family and not any(p.severity == "error" for p in problems):
+        message = f"{base} is not a base model of a family known here."
+        problems.append(
+            Problem("model.base", "unknown-base", "error", message, advice="`loratui families` lists them.")
+        )
+    return found.family, problems
+
+
+def has_cuda() -> bool:
+    """Whether this machine has an NVIDIA device that jobs may see, asked of the driver, not of torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+        return False
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return bool(pynvml.nvmlDeviceGetCount())
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # no driver, or no library: NVML has its own exceptions for each
+        return False
+
+
+def request_error(problems: list[Problem]) -> RequestError:
+    """One error for all problems: the only one itself, or a count and the list."""
+    if len(problems) == 1:
+        only = problems[0]
+        where = f"{only.where}: " if only.where else ""
+        return RequestError(f"{where}{only.path}: {only.message}", only.advice, (only,))
+    return RequestError(f"{len(problems)} problems keep the training from starting.", "", tuple(problems))
+
+
+def _as_problems(error: LoratuiError, path: str) -> list[Problem]:
+    return list(error.problems) or [Problem(path, "bad-base", "error", error.message, advice=error.advice)]
+
+
+def _no_pictures(project: Project) -> Problem:
+    folders = ", ".join(s.path for s in project.sources)
+    return Problem(
+        str(project.root),
+        "no-pictures",
+        "error",
+        f"there is no picture in {folders}.",
+        advice=f"`loratui import FOLDER {project.root}` copies some in.",
+    )
+
+
+def _filled(project: Project, config: RunConfig, family: str, scan: Scan) -> RunConfig:
+    """The settings with everything that the project decides written out."""
+    prompts = config.samples.prompts or project.prompts
+    if not prompts:
+        prompts = (project.trigger or scan.pictures[0].caption or "a photo",)
+    prompts = tuple(p.replace("{trigger}", project.trigger).strip() for p in prompts)
+    return replace(
+        config,
+        model=replace(config.model, family=family),
+        samples=replace(config.samples, prompts=prompts),
+        saving=replace(config.saving, name=slug(config.saving.name or project.name)),
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"The run folder {folder} cannot be written: {error.strerror}.",
+        "Check that the project is not read-only and the disk not full.",
+    )
