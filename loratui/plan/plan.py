@@ -179,7 +179,8 @@ def _space(disk: dict[str, int]) -> list[Problem]:
     if disk["total"] <= disk["free"]:
         return []
     gib = float(1 << 30)
-    message = f"the run needs about {disk['total'] / gib:.1f} GiB of disk and {disk['free'] / gib:.1f} GiB are free."
+    needed, free = disk["total"] / gib, disk["free"] / gib
+    message = f"the run needs about {needed:.1f} GiB of disk and {free:.1f} GiB are free."
     return [
         Problem("disk", "disk-full", "error", message, advice="Free some space, or keep fewer checkpoints.")
     ]

@@ -87,8 +87,8 @@ def import_pictures(
     """
     report = Imported()
     if source.is_dir():
-        entries = list(_folder(source))
-        _copy(iter(entries), len(entries), target, report, on_progress)
+        found = list(_folder(source))
+        _copy(iter(found), len(found), target, report, on_progress)
     elif is_archive(source):
         try:
             with contextlib.closing(_archive(source, report)) as entries:
