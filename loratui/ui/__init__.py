@@ -1,0 +1,38 @@
+"""The full-screen app. Importing this package imports nothing else; `run` starts the app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def run(
+    project_root: Path,
+    open_run: str | None = None,
+    replay: Path | None = None,
+    replay_share: float | None = None,
+) -> int:
+    """Run the app until the user leaves it.
+
+    Args:
+        project_root: the project's folder; without a loratui.toml the first-minute wizard opens.
+        open_run: a run to watch at once: path, id, name or `last`.
+        replay: a run directory to play as a recording.
+        replay_share: freeze the recording at this share of its time, 0 to 1.
+
+    Returns:
+        The exit code: 0, or 1 when the app itself broke.
+    """
+    import sys
+
+    from loratui.ui.app import LoratuiApp
+    from loratui.ui.terminal import TerminalDriver, end_on_signals
+
+    app = LoratuiApp(project_root, open_run, replay, replay_share, TerminalDriver)
+    end_on_signals(app.save_all, lambda: app._driver)
+    app.run()
+    job = app.job_state
+    if job is not None and app.watched is not None and job.state in {"starting", "caching", "running", "paused"}:
+        from loratui.ui.text import plain
+
+        sys.stderr.write(f"{plain(job.name)} goes on without the app; `loratui` shows it again.\n")
+    return app.return_code or 0

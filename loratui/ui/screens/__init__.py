@@ -1,0 +1,1 @@
+"""Rooms on the keys 1 to 6, and the dialogs over them, one a file."""

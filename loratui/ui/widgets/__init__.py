@@ -1,0 +1,1 @@
+"""Widgets of our own, one a file; they know nothing of rooms."""

@@ -1,0 +1,161 @@
+"""Where the app's knowledge of runs comes from: thread bodies that read run directories and post.
+
+Nothing here touches a widget. `post` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.message import Message
+
+from loratui.runs.curves import Curves
+from loratui.runs.directory import RunDir, list_runs
+from loratui.runs.events import read_events
+from loratui.runs.fold import apply
+from loratui.runs.liveness import observed_state
+from loratui.runs.state import ENDED, RunState
+from loratui.runs.status import status
+from loratui.runs.tail import Tail
+from loratui.ui.messages import CurvesRead, RunSeen, RunsListed
+
+POLL_S = 0.25
+_LOG_BYTES = 65536
+
+Post = Callable[[Message], Any]
+Cancelled = Callable[[], bool]
+
+
+def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
+    """Watch a run until cancelled: state first, then the log's end, then every point, then what comes."""
+    post(RunSeen(run, status(run)))
+    recent = _last_events(run)
+    post(RunSeen(run, status(run), recent, earlier=True))
+    tail, folded, curves = Tail(run), RunState(), Curves()
+    for event in tail.poll():
+        apply(folded, event)
+        curves.apply(event)
+    post(CurvesRead(run, curves))
+    shown = ""
+    while not cancelled():
+        events = tail.poll()
+        for event in events:
+            apply(folded, event)
+        seen = observed_state(folded, time.time(), run)
+        mark = f"{seen.state} {seen.reason}"
+        if events or mark != shown:
+            shown = mark
+            post(RunSeen(run, _snapshot(seen), events))
+        time.sleep(POLL_S)
+
+
+def replay(run: RunDir, post: Post, cancelled: Cancelled, clock: ReplayClock) -> None:
+    """Play a recorded run by `clock`; the state is what it was then, liveness is not judged."""
+    events = read_events(run.events_path).events
+    if not events:
+        return
+    clock.open(float(events[0].get("t", 0.0)), float(events[-1].get("t", 0.0)))
+    state, curves, next_one = RunState(), Curves(), 0
+    first = True
+    while not cancelled():
+        now = clock.tick()
+        batch: list[dict[str, Any]] = []
+        while next_one < len(events) and float(events[next_one].get("t", 0.0)) <= now:
+            batch.append(events[next_one])
+            next_one += 1
+        for event in batch:
+            apply(state, event)
+        if first:
+            for event in batch:
+                curves.apply(event)
+            post(CurvesRead(run, curves))
+            post(RunSeen(run, _snapshot(state), batch, earlier=True))
+            first = False
+        elif batch:
+            post(RunSeen(run, _snapshot(state), batch))
+        if clock.frozen:
+            return
+        time.sleep(POLL_S)
+
+
+class ReplayClock:
+    """The time inside a recording: frozen at a share of it, or running `speed` times as fast."""
+
+    def __init__(self, speed: float = 20.0, share: float | None = None) -> None:
+        self.speed = speed
+        self.share = share
+        self.paused = False
+        self.now = 0.0
+        self._end = 0.0
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the time stands still for good."""
+        return self.share is not None
+
+    def open(self, start: float, end: float) -> None:
+        """Set to the recording's start, or to the share of it that was asked for."""
+        self.now = start if self.share is None else start + (end - start) * self.share
+        self._end = end
+
+    def tick(self) -> float:
+        """Let one poll's time pass."""
+        if not self.frozen and not self.paused:
+            self.now = min(self._end + 1.0, self.now + POLL_S * self.speed)
+        return self.now
+
+
+def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
+    """Post all runs of a project with their states, each 1 s while one lives, else each 2 s."""
+    ended: dict[str, tuple[float, RunState]] = {}
+    while not cancelled():
+        found: list[tuple[RunDir, RunState]] = []
+        for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
+            stamp = _stamp(run)
+            kept = ended.get(run.id)
+            if kept is not None and kept[0] == stamp:
+                found.append((run, kept[1]))
+                continue
+            state = status(run)
+            if state.state in ENDED:
+                ended[run.id] = (stamp, state)
+            found.append((run, state))
+        post(RunsListed(found))
+        alive = any(state.state not in ENDED for _, state in found)
+        for _ in range(4 if alive else 8):
+            if cancelled():
+                return
+            time.sleep(POLL_S)
+
+
+def _stamp(run: RunDir) -> float:
+    try:
+        return run.events_path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _last_events(run: RunDir) -> list[dict[str, Any]]:
+    """The events in the last 64 KiB of the journal."""
+    try:
+        size = run.events_path.stat().st_size
+        if size > _LOG_BYTES:
+            with run.events_path.open("rb") as file:
+                file.seek(size - _LOG_BYTES)
+                skipped = len(file.readline())
+            return list(read_events(run.events_path, size - _LOG_BYTES + skipped).events)
+        return list(read_events(run.events_path).events)
+    except OSError:
+        return []
+
+
+def _snapshot(state: RunState) -> RunState:
+    """A copy whose lists no worker changes any more."""
+    made = copy.copy(state)
+    for name in ("lr", "times", "memory", "checkpoints", "samples", "prompts", "acks", "verified", "scores", "warnings"):
+        setattr(made, name, copy.copy(getattr(state, name)))
+    return made

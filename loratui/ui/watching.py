@@ -1,0 +1,307 @@
+"""The part of the app that starts workers and takes in what they find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App
+from textual.message import Message
+from textual.signal import Signal
+from textual.worker import get_current_worker
+
+from loratui.config.schema import DataConfig
+from loratui.errors import LoratuiError
+from loratui.runs.state import ENDED
+from loratui.ui.messages import (
+    CurvesRead,
+    MachineRead,
+    ProjectOpened,
+    RunSeen,
+    RunsListed,
+    Said,
+    ScanDone,
+    ScanProgress,
+)
+
+if TYPE_CHECKING:
+    from loratui.dataset.scan import Scan
+    from loratui.project import Project
+    from loratui.runs.directory import RunDir
+    from loratui.runs.state import RunState
+    from loratui.ui.feed import ReplayClock
+    from loratui.ui.machine import Reading
+    from loratui.ui.model import Watched
+
+Post = Callable[[Message], Any]
+Gone = Callable[[], bool]
+
+
+class Watching(App[None]):
+    """What is known of project, runs and machine. Workers read in threads and post; the handlers own it.
+
+    `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics.
+    """
+
+    def __init__(
+        self, root: Path, open_run: str | None, replay: Path | None, replay_share: float | None, driver_class: Any
+    ) -> None:
+        super().__init__(driver_class)
+        self.root = root
+        self.open_run = open_run
+        self.replay_path = replay
+        self.replay_share = replay_share
+        self.clock: ReplayClock | None = None
+        self.project: Project | None = None
+        self.scan: Scan | None = None
+        self.scanned = 0
+        self.data_settings = DataConfig()
+        self.runs: Sequence[tuple[RunDir, RunState]] = ()
+        self.watched: Watched | None = None
+        self.reading: Reading | None = None
+        self.state_changed: Signal[str] = Signal(self, "state-changed")
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a recording is shown instead of a project."""
+        return self.replay_path is not None
+
+    @property
+    def project_name(self) -> str:
+        """The project's name; until it is read, its folder's."""
+        if self.project is not None:
+            return self.project.name
+        if self.replaying and self.watched is not None:
+            return self.watched.state.name
+        return self.root.name
+
+    @property
+    def base_name(self) -> str:
+        """The base model, without its folders."""
+        if self.project is not None:
+            return self.project.base.rstrip("/").rsplit("/", 1)[-1]
+        return self.watched.state.base.rsplit("/", 1)[-1] if self.watched is not None else ""
+
+    @property
+    def job_state(self) -> RunState | None:
+        """What the header tells of: the watched run while it lives, else any that lives, else the watched."""
+        watched = self.watched
+        if watched is not None and watched.live:
+            return watched.state
+        alive = next((state for _, state in self.runs if state.state not in ENDED), None)
+        return alive or (watched.state if watched is not None else None)
+
+    def now(self) -> float:
+        """The time; of a recording, the time in it."""
+        return self.clock.now if self.clock is not None else time.time()
+
+    def begin(self) -> None:
+        """Start reading, once the first frame is on its way."""
+        if self.replaying:
+            self._begin_replay()
+            return
+        self._in_thread(self._read_machine, "machine")
+        if self.open_run is not None:
+            self._open_named_run(self.open_run)
+        if self.current_mode != "first":
+            self.open_project()
+
+    def open_project(self) -> None:
+        """Read loratui.toml, then pictures and runs."""
+        self._in_thread(self._read_project, "project")
+        self._in_thread(self._read_runs, "runs")
+
+    def watch(self, run: RunDir) -> None:
+        """Follow this run from now on."""
+        from loratui.ui import feed
+        from loratui.ui.model import Watched
+
+        self.watched = Watched(run)
+        self._in_thread(lambda post, gone: feed.follow(run, post, gone), "feed")
+        self.state_changed.publish("run")
+
+    def request(self, kind: str, **args: Any) -> None:
+        """Ask the watched run for something; it stays pending until an event answers."""
+        if self.watched is None or self.replaying:
+            return
+        run = self.watched.run
+
+        def work(post: Post, _gone: Gone) -> None:
+            from loratui.runs.control import request
+
+            try:
+                ident = request(run, kind, **args)
+            except (LoratuiError, OSError) as error:
+                post(Said(f"{kind}: {error}", getattr(error, "advice", ""), "error"))
+                return
+            self.call_from_thread(self._requested, ident, kind)
+
+        self._in_thread(work, "control", exclusive=False)
+
+    def _requested(self, ident: str, kind: str) -> None:
+        from loratui.ui.model import Pending
+
+        if self.watched is not None and ident not in self.watched.state.acks:
+            self.watched.pending[ident] = Pending(kind, time.time())
+            self.state_changed.publish("run")
+
+    def caption_saved(self, path: Path, caption: str) -> None:
+        """A caption on disk is another now."""
+        if self.scan is None:
+            return
+        gone = {"missing-caption", "empty-caption", "caption-from-folder"} if caption else set()
+        pictures = tuple(
+            replace(p, caption=caption, problems=tuple(f for f in p.problems if f.code not in gone))
+            if p.path == path
+            else p
+            for p in self.scan.pictures
+        )
+        self.scan = replace(self.scan, pictures=pictures)
+        self.state_changed.publish("scan")
+
+    def action_rescan(self) -> None:
+        """Read pictures and captions again."""
+        if self.project is not None:
+            self._in_thread(self._read_scan, "scan")
+
+    # thread bodies
+
+    def _in_thread(
+        self, work: Callable[[Post, Gone], None], group: str, exclusive: bool = True
+    ) -> None:
+        """Run `work(post, cancelled)` in a thread; a new one of the same group ends the old."""
+
+        def body() -> None:
+            worker = get_current_worker()
+            try:
+                work(self.post_message, lambda: worker.is_cancelled)
+            except Exception as error:  # a defect: Textual's own report would lose the traceback
+                if not worker.is_cancelled:
+                    self.call_later(self._handle_exception, error)
+
+        self.run_worker(body, thread=True, exclusive=exclusive, group=group)
+
+    def _read_project(self, post: Post, gone: Gone) -> None:
+        from loratui.project import Project
+
+        try:
+            project = Project.open(self.root)
+        except LoratuiError as error:
+            post(Said(error.message, error.advice, "error"))
+            return
+        try:
+            data = project.resolve().data
+        except LoratuiError as error:
+            data = DataConfig()
+            post(Said(error.message, error.advice, "warning"))
+        post(ProjectOpened(project, data))
+
+    def _read_scan(self, post: Post, gone: Gone) -> None:
+        assert self.project is not None
+        try:
+            post(ScanDone(self.project.scan(self.data_settings, lambda done: post(ScanProgress(done)))))
+        except LoratuiError as error:
+            post(Said(error.message, error.advice, "error"))
+
+    def _read_runs(self, post: Post, gone: Gone) -> None:
+        from loratui.ui.feed import list_states
+
+        list_states(self.root / "runs", post, gone)
+
+    def _read_machine(self, post: Post, gone: Gone) -> None:
+        from loratui.ui.machine import Machine
+
+        machine = Machine(str(self.root))
+        while not gone():
+            job = self.job_state
+            here = job is not None and job.state not in ENDED
+            post(MachineRead(machine.read(time.time(), job.pid if job is not None and here else 0)))
+            for _ in range(4):
+                if gone():
+                    return
+                time.sleep(0.25)
+
+    def _open_named_run(self, name: str) -> None:
+        from loratui.runs.directory import find_run
+
+        try:
+            self.watch(find_run(name, self.root))
+        except LoratuiError as error:
+            self.post_message(Said(error.message, error.advice, "error"))
+
+    def _begin_replay(self) -> None:
+        from loratui.runs.directory import RunDir
+        from loratui.ui import feed
+        from loratui.ui.model import Watched
+
+        assert self.replay_path is not None
+        run = RunDir(self.replay_path)
+        clock = feed.ReplayClock(share=self.replay_share)
+        self.clock = clock
+        self.watched = Watched(run)
+        self._in_thread(lambda post, gone: feed.replay(run, post, gone, clock), "feed")
+
+    # handlers
+
+    def on_project_opened(self, message: ProjectOpened) -> None:
+        """loratui.toml was read."""
+        self.project = message.project
+        self.data_settings = message.data
+        self.state_changed.publish("project")
+        self.action_rescan()
+
+    def on_scan_done(self, message: ScanDone) -> None:
+        """The pictures were read."""
+        self.scan = message.scan
+        self.state_changed.publish("scan")
+
+    def on_scan_progress(self, message: ScanProgress) -> None:
+        """Some pictures were read."""
+        self.scanned = message.done
+        self.state_changed.publish("progress")
+
+    def on_runs_listed(self, message: RunsListed) -> None:
+        """The first list decides what is watched: the run that lives, else the newest."""
+        self.runs = message.runs
+        if self.watched is None and self.runs:
+            alive = [run for run, state in self.runs if state.state not in ENDED]
+            self.watch(alive[0] if alive else self.runs[0][0])
+        self.state_changed.publish("runs")
+
+    def on_run_seen(self, message: RunSeen) -> None:
+        """The watched run has a new state, or new events."""
+        watched = self.watched
+        if watched is None or message.run != watched.run:
+            return
+        before = watched.state.state
+        for kind, reply in watched.take(message.state, message.events, message.earlier):
+            if reply != "ok":
+                self.notify(f"{kind} refused: {reply}", severity="warning")
+        after = watched.state.state
+        if before != after and before not in ENDED and before != "queued" and not message.earlier:
+            self._tell_end(after)
+        self.state_changed.publish("run")
+
+    def _tell_end(self, state: str) -> None:
+        if self.watched is None or self.replaying:
+            return
+        name = self.watched.state.name or self.watched.run.id
+        if state == "finished":
+            self.notify(f"{name} has finished.")
+        elif state in {"failed", "crashed"}:
+            seen = self.watched.state
+            self.notify(f"{name} has {state}: {seen.reason} {seen.advice}", severity="error", timeout=15)
+
+    def on_curves_read(self, message: CurvesRead) -> None:
+        """All points of the watched run."""
+        if self.watched is not None and message.run == self.watched.run:
+            self.watched.curves = message.curves
+            self.state_changed.publish("run")
+
+    def on_machine_read(self, message: MachineRead) -> None:
+        """New figures of the machine."""
+        self.reading = message.reading
+        self.state_changed.publish("machine")
