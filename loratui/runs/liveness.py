@@ -81,7 +81,7 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> float | None:
-    """When the living process `pid` started, in seconds after the boot; None for none, a zombie or a dead one."""
+    """When the living process `pid` started, in seconds after the boot; None when dead or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def process_identity(pid: int | None = None) -> Identity:
 
 
 def is_alive(who: Identity | RunState) -> bool | None:
-    """Whether that very process lives; None when it cannot be told from here (another host, boot or container)."""
+    """Whether that very process lives; None when it cannot be told here (another host or boot)."""
     if who.pid <= 0:
         return False
     if who.host != host_name() or who.boot_id != boot_id():
@@ -122,7 +122,7 @@ def is_alive(who: Identity | RunState) -> bool | None:
 
 
 def oom_counter() -> tuple[str, int]:
-    """The file that counts kernel out-of-memory kills around this process, and its count (`"", -1`: unknown)."""
+    """The file that counts the kernel's out-of-memory kills here, and its count (`"", -1`: unknown)."""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -157,7 +157,7 @@ def oom_kills(file: str) -> int:
 def observed_state(
     state: RunState, now: float | None = None, run: RunDir | None = None, beat: float | None = None
 ) -> RunState:
-    """`state` as it is when one looks: `crashed`, with reason and advice, when its process is gone without an end.
+    """`state` as it is when one looks: `crashed`, with reason and advice, when its process is gone.
 
     Args:
         state: the folded events; returned as it is unless the run crashed.
@@ -182,6 +182,8 @@ def observed_state(
         age = now - max(last, beat or 0.0)
         if age <= STALE_S:
             return state
+        if state.host == host_name():
+            return _crashed(state, "The machine or its container was restarted while the run was going.")
         return _crashed(
             state, f"No sign of life from {state.host} for {age:.0f} s: the machine or its disk is away."
         )
@@ -202,9 +204,12 @@ def newest_beat(run: RunDir) -> float:
 
 
 def _crashed(state: RunState, reason: str) -> RunState:
-    advice = (
-        f"Resume with `loratui resume {state.run_id}` or press r; it goes on from the last good checkpoint."
-    )
+    if state.checkpoints:
+        advice = f"Resume with `loratui resume {state.run_id}` or press r: it goes on from the last good checkpoint."
+    elif state.memo.took_over:
+        advice = f"Start it again with `loratui resume {state.run_id}` or press r; it had no checkpoint yet."
+    else:
+        advice = f"Correct what log.txt says, then start it with `loratui resume {state.run_id}` or press r."
     return replace(state, state="crashed", reason=reason, advice=advice, eta_s=None, progress=None)
 
 

@@ -115,7 +115,7 @@ class FileLock:
         return self._named(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def _named(self, fd: int) -> bool:
-        """Write our name into the locked file, unless it is no longer the file or its holder visibly lives."""
+        """Write our name into the locked file, unless the file was replaced or its holder lives."""
         try:
             here, there = os.fstat(fd), self.path.stat()
             same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -11,7 +11,8 @@ import re
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: every escape sequence begins with one of these
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5"  # invisible letters and hyphens
-    "\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufeff\uffa0\ufff0-\uffff"  # zero width, bidi, separators
+    "\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f"  # zero width, bidi, separators
+    "\u3164\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
     "\ud800-\udfff"  # lone surrogates: undecodable bytes of file names among them
     "\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bcaf\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"  # tags and further variation selectors

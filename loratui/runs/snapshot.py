@@ -85,7 +85,7 @@ def encode(state: RunState, offset: int, end: str, heartbeat: dict[str, Any]) ->
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` and rename it there, flushed to the disk before: readers see old or new, whole."""
+    """Write `data` beside `path`, sync it and rename it there: readers see the old or the new, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

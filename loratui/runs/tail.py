@@ -22,7 +22,7 @@ class Tail:
         self.restarted = False
 
     def poll(self, max_bytes: int | None = None) -> list[Event]:
-        """New whole events, oldest first; `max_bytes` bounds one look at a long journal (ask again for the rest)."""
+        """New whole events, oldest first; `max_bytes` bounds one look (ask again for the rest)."""
         self.restarted = False
         try:
             size = self.run.events_path.stat().st_size
