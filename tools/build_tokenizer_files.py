@@ -29,7 +29,9 @@ def main() -> None:
     out = Path(sys.argv[1])
     spec = importlib.util.find_spec("open_clip")
     assert spec is not None and spec.origin is not None, "install open_clip_torch"
-    table = gzip.decompress((Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode("utf-8")
+    table = gzip.decompress((Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode(
+        "utf-8"
+    )
     merges = table.split("\n")[1 : MERGES + 1]
     symbols = byte_symbols()
     words = [*symbols, *(s + "</w>" for s in symbols), *("".join(m.split()) for m in merges)]

@@ -28,7 +28,14 @@ class FamilySpec:
 
 FAMILIES: tuple[FamilySpec, ...] = (
     FamilySpec("sd15", "Stable Diffusion 1.x", "loratui.families.sd15", 512, 8, "epsilon, CLIP ViT-L/14"),
-    FamilySpec("sd2", "Stable Diffusion 2.x", "loratui.families.sd2", 768, 8, "v-prediction at 768 px, OpenCLIP ViT-H/14"),
+    FamilySpec(
+        "sd2",
+        "Stable Diffusion 2.x",
+        "loratui.families.sd2",
+        768,
+        8,
+        "v-prediction at 768 px, OpenCLIP ViT-H/14",
+    ),
 )
 
 

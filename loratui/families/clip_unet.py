@@ -1,0 +1,316 @@
+"""Loading and running bases made of a UNet2DConditionModel, a KL codec and one CLIP text encoder.
+
+SD1.x and SD2.x are both that; their modules say what differs. Nothing here touches the network: settings of
+single files come from the package (`configs/`) and from the shapes of the file's own tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from loratui.errors import BaseModelError
+from loratui.families.layouts import clip, ldm
+from loratui.families.loading import (
+    CONFIGS,
+    assemble,
+    check_header,
+    identity,
+    read_json,
+    read_tensors,
+    weight_files,
+)
+from loratui.families.protocol import Condition, Parts
+from loratui.weights.consumers import STRUCTURES, structure_from_text
+
+TEXT_KEY = "lora_te"
+Shapes = dict[str, tuple[int, ...]]
+TextReader = Callable[[Path, dict[str, Any]], dict[str, Tensor]]
+
+
+def load_folder(base: Path, dtype: torch.dtype, prediction: str, vae: Path | None) -> Parts:
+    """Load a diffusers folder; see `Family.load`."""
+    unet_files, text_files = weight_files(base / "unet"), weight_files(base / "text_encoder")
+    unet_config = read_json(base / "unet" / "config.json")
+    text_config = read_json(base / "text_encoder" / "config.json")
+    unet = assemble(
+        lambda: UNet2DConditionModel.from_config(unet_config), read_tensors(unet_files), dtype, "U-Net"
+    )
+    text = _text_encoder({clip.plain(k): v for k, v in read_tensors(text_files).items()}, text_config)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"The tokenizer in {base / 'tokenizer'} cannot be read: {str(error).splitlines()[0]}.",
+            "Download the base model again, it is incomplete.",
+        ) from error
+    codec, vae_identity = load_vae(vae or base / "vae")
+    tokenizer_files = [p for p in sorted((base / "tokenizer").iterdir()) if p.is_file()]
+    return _parts(
+        unet, codec, text, tokenizer, read_json(base / "scheduler" / "scheduler_config.json"), prediction,
+        vae_identity, identity([*text_files, *tokenizer_files], text_config), identity(unet_files, unet_config),
+    )  # fmt: skip
+
+
+def load_single(
+    base: Path, configs: str, read_text: TextReader, heads: Callable[[Sequence[int]], Any],
+    dtype: torch.dtype, prediction: str, vae: Path | None, pad_token: str,
+) -> Parts:  # fmt: skip
+    """Load an original-layout file; see `Family.load`.
+
+    Args:
+        base: the file.
+        configs: name of the folder of packaged settings.
+        read_text: reads the text encoder's tensors under transformers' names and corrects its settings.
+        heads: `attention_head_dim` for given `block_out_channels`, which no tensor shape tells.
+        dtype: what the U-Net is held in.
+        prediction: what the U-Net predicts, or `auto`.
+        vae: another codec to take.
+        pad_token: what the tokenizer fills up with.
+    """
+    folder = CONFIGS / configs
+    header = check_header(base)
+    shapes: Shapes = {name: info.shape for name, info in header.tensors.items()}
+    unet_config = infer_unet(shapes, read_json(folder / "unet" / "config.json"), heads)
+    modules = ldm.unet_modules(unet_config)
+    tensors = read_tensors([base], ldm.UNET_PREFIX)
+    names = _meta_names(lambda: UNet2DConditionModel.from_config(unet_config))
+    unet = assemble(
+        lambda: UNet2DConditionModel.from_config(unet_config),
+        _renamed(tensors, {n: ldm.unet_original_name(n, modules) for n in names}),
+        dtype, "U-Net",
+    )  # fmt: skip
+    text_config = read_json(folder / "text_encoder" / "config.json")
+    text = _text_encoder(read_text(base, text_config), text_config)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=pad_token, model_max_length=77
+    )
+    codec, vae_identity = load_vae(vae or base, folder)
+    return _parts(
+        unet, codec, text, tokenizer, read_json(folder / "scheduler" / "scheduler_config.json"), prediction,
+        vae_identity, identity([base], text_config, "text"), identity([base], unet_config),
+    )  # fmt: skip
+
+
+def load_vae(source: Path, configs: Path | None = None) -> tuple[AutoencoderKL, str]:
+    """A KL codec in fp32 from a diffusers folder, or from an original-layout file (of a codec or a whole base).
+
+    Returns:
+        The codec and its content hash.
+    """
+    if source.is_dir():
+        folder = source / "vae" if (source / "vae" / "config.json").is_file() else source
+        config, files = read_json(folder / "config.json"), weight_files(folder)
+        tensors = {_modern_attention(k): v for k, v in read_tensors(files).items()}
+        codec = assemble(lambda: AutoencoderKL.from_config(config), tensors, torch.float32, "VAE")
+        return codec, identity(files, config)
+    found = check_header(source).tensors
+    prefix = ldm.VAE_PREFIX if any(name.startswith(ldm.VAE_PREFIX) for name in found) else ""
+    shapes = {n[len(prefix) :]: info.shape for n, info in found.items() if n.startswith(prefix)}
+    config = infer_vae(shapes, read_json((configs or CONFIGS / "sd15") / "vae" / "config.json"))
+    modules = ldm.vae_modules(config)
+    names = _meta_names(lambda: AutoencoderKL.from_config(config))
+    tensors = _renamed(read_tensors([source], prefix), {n: ldm.vae_original_name(n, modules) for n in names})
+    codec = assemble(lambda: AutoencoderKL.from_config(config), tensors, torch.float32, "VAE")
+    return codec, identity([source], config, "vae")
+
+
+def _modern_attention(name: str) -> str:
+    """Old diffusers codecs name the attention's projections otherwise."""
+    if ".attentions." in name:
+        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+            name = name.replace(f".{old}.", f".{new}.")
+    return name
+
+
+def _meta_names(build: Callable[[], torch.nn.Module]) -> list[str]:
+    with torch.device("meta"):
+        return list(build().state_dict())
+
+
+def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """diffusers name -> tensor; names without a tensor are left out and reported by `assemble`."""
+    return {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
+
+
+def _text_encoder(tensors: dict[str, Tensor], config: dict[str, Any]) -> CLIPTextModel:
+    settings = CLIPTextConfig.from_dict(config)
+    with torch.device("meta"):
+        historic = any(n.startswith("text_model.") for n in CLIPTextModel(settings).state_dict())
+    named = {f"text_model.{n}" if historic else n: t for n, t in tensors.items() if "position_ids" not in n}
+    text = assemble(
+        lambda: CLIPTextModel(settings),
+        named,
+        torch.float32,
+        "text encoder",
+        ("text_projection", "logit_scale"),
+    )
+    return text
+
+
+def _parts(
+    unet: UNet2DConditionModel, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: Any, scheduler: dict[str, Any],
+    prediction: str, vae_identity: str, text_identity: str, base_hash: str,
+) -> Parts:  # fmt: skip
+    if prediction == "auto":
+        prediction = scheduler.get("prediction_type") or "epsilon"
+    if unet.config.in_channels != vae.config.latent_channels:
+        raise BaseModelError(
+            f"The U-Net takes {unet.config.in_channels} channels and the VAE makes {vae.config.latent_channels}.",
+            "Inpainting and picture-to-picture variants cannot be trained here; take the plain base model.",
+        )
+    if text.config.hidden_size != unet.config.cross_attention_dim:
+        raise BaseModelError(
+            f"The text encoder's width {text.config.hidden_size} is not the U-Net's {unet.config.cross_attention_dim}.",
+            "The base mixes parts of different families.",
+        )
+    return Parts(
+        denoiser=unet,
+        vae=vae,
+        text_encoders={TEXT_KEY: text},
+        tokenizers={TEXT_KEY: tokenizer},
+        scheduler={**scheduler, "prediction_type": prediction},
+        prediction=prediction,
+        latent_factor=2 ** (len(vae.config.block_out_channels) - 1),
+        latent_channels=vae.config.latent_channels,
+        vae_identity=vae_identity,
+        text_identity=text_identity,
+        base_hash=base_hash,
+    )
+
+
+def infer_unet(
+    shapes: Shapes, config: dict[str, Any], heads: Callable[[Sequence[int]], Any]
+) -> dict[str, Any]:
+    """U-Net settings from the shapes in an original-layout file; `config` gives what no shape tells.
+
+    For true SD1.x and SD2.x files this returns the packaged settings.
+    """
+    p = ldm.UNET_PREFIX
+    downsamplers = sorted(
+        int(n.removeprefix(p + "input_blocks.").split(".")[0])
+        for n in shapes
+        if n.startswith(p + "input_blocks.") and n.endswith(".0.op.weight")
+    )
+    blocks = sorted({int(n.split(".")[3]) for n in shapes if n.startswith(p + "input_blocks.")})
+    if not blocks:
+        raise BaseModelError("The file holds no U-Net.", "It is no Stable Diffusion checkpoint.")
+    layers = downsamplers[0] - 1 if downsamplers else blocks[-1]
+    levels = len(downsamplers) + 1
+    firsts = [1 + level * (layers + 1) for level in range(levels)]
+    channels = [shapes[f"{p}input_blocks.{n}.0.out_layers.3.weight"][0] for n in firsts]
+    attends = [f"{p}input_blocks.{n}.1.norm.weight" in shapes for n in firsts]
+    attends_up = [
+        f"{p}output_blocks.{level * (layers + 1)}.1.norm.weight" in shapes for level in range(levels)
+    ]
+    middle = f"{p}middle_block.1."
+    return config | {
+        "block_out_channels": channels,
+        "layers_per_block": layers,
+        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends_up],
+        "attention_head_dim": heads(channels),
+        "cross_attention_dim": shapes[f"{middle}transformer_blocks.0.attn2.to_k.weight"][1],
+        "in_channels": shapes[f"{p}input_blocks.0.0.weight"][1],
+        "out_channels": shapes[f"{p}out.2.weight"][0],
+    }
+
+
+def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
+    """Codec settings from the shapes in an original-layout file (prefix removed)."""
+    levels = 1 + max((int(n.split(".")[2]) for n in shapes if n.startswith("encoder.down.")), default=-1)
+    if not levels:
+        raise BaseModelError(
+            "The file holds no VAE.", "Take a full checkpoint, or name a VAE with model.vae."
+        )
+    layers = 1 + max(int(n.split(".")[4]) for n in shapes if n.startswith("encoder.down.0.block."))
+    return config | {
+        "block_out_channels": [shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)],
+        "layers_per_block": layers,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "latent_channels": shapes["post_quant_conv.weight"][0],
+    }
+
+
+def infer_text(tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Correct CLIP text settings by the shapes of tensors under transformers' names, in place."""
+    width = tensors["embeddings.token_embedding.weight"].shape[1]
+    config["vocab_size"] = tensors["embeddings.token_embedding.weight"].shape[0]
+    config["max_position_embeddings"] = tensors["embeddings.position_embedding.weight"].shape[0]
+    config["hidden_size"] = width
+    config["num_attention_heads"] = max(1, width // 64)
+    config["intermediate_size"] = tensors["encoder.layers.0.mlp.fc1.weight"].shape[0]
+    config["num_hidden_layers"] = 1 + max(
+        int(n.split(".")[2]) for n in tensors if n.startswith("encoder.layers.")
+    )
+
+
+def encode_pictures(parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """See `Family.encode_pictures`."""
+    posterior = parts.vae.encode(pixels_BCHW).latent_dist
+    scale = parts.vae.config.scaling_factor
+    shift = getattr(parts.vae.config, "shift_factor", None) or 0.0
+    return (posterior.mean - shift) * scale, posterior.std * scale
+
+
+def encode_captions(parts: Parts, captions: Sequence[str]) -> list[Condition]:
+    """See `Family.encode_captions`. One at a time, so that the bits never depend on a caption's neighbours."""
+    text, tokenizer = parts.text_encoders[TEXT_KEY], parts.tokenizers[TEXT_KEY]
+    length = min(tokenizer.model_max_length, text.config.max_position_embeddings)
+    found = []
+    for caption in captions:
+        ids_BL = tokenizer(
+            caption, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids.to(text.device)
+        found.append({"prompt_embeds": text(ids_BL)[0][0].float().cpu()})
+    return found
+
+
+def predict(parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
+    """See `Family.predict`."""
+    output: Tensor = parts.denoiser(noisy_BCHW, timesteps_B, condition["prompt_embeds"], return_dict=False)[0]
+    return output
+
+
+def target_modules(denoiser: torch.nn.Module, target: str) -> list[str]:
+    """The layers of the transformer blocks; `full` adds the projections around them."""
+    endings = [f".attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v", "to_out.0")]
+    if target in {"attention+mlp", "full"}:
+        endings += [".ff.net.0.proj", ".ff.net.2"]
+    if target == "full":
+        endings += [".proj_in", ".proj_out"]
+    return [
+        name
+        for name, module in denoiser.named_modules()
+        if name.endswith(tuple(endings))
+        and ".attentions." in name
+        and isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    ]
+
+
+def structure_metadata(parts: Parts, family: str) -> dict[str, str]:
+    """For a base with other blocks than the true model's (the demo's): what `verify` needs to look names up."""
+    unet = parts.denoiser.config
+    structure = {
+        "attention": ["CrossAttn" in kind for kind in unet.down_block_types],
+        "layers": unet.layers_per_block,
+        "text_layers": parts.text_encoders[TEXT_KEY].config.num_hidden_layers,
+    }
+    text = json.dumps(structure)
+    return {} if structure_from_text(text, family) == STRUCTURES[family] else {"loratui_structure": text}
+
+
+def kohya_name(module: str) -> str:
+    """`lora_unet_` and the diffusers path with underscores: the form every consumer of SD1/SD2 files reads."""
+    return "lora_unet_" + module.replace(".", "_")

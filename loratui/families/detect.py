@@ -1,0 +1,324 @@
+"""Which family a base checkpoint is of, from JSON and safetensors headers alone: no torch, milliseconds.
+
+`locate` turns what the user names (folder, file, Hub id) into a path on this machine; `detect` says what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from loratui.errors import BaseModelError, Problem, WeightsError
+from loratui.weights.header import Header, read_header
+
+Layout = Literal["diffusers", "original", "unknown"]
+UNET = "model.diffusion_model."
+_SUPPORTED = "SD1.x and SD2.x bases can be trained."
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """What a base is.
+
+    Attributes:
+        family: `sd15`, `sd2`, or empty when it cannot be trained.
+        layout: diffusers folder, or single file in the original layout.
+        prediction: `epsilon` or `v_prediction`; a guess for single SD2 files (then `problems` says so).
+        problems: why it cannot be trained (errors), and what to mind (warnings).
+        parameters: weights of the denoiser.
+        bytes: size of all weights on disk.
+        latent_factor: px per latent px.
+        what: the model in words, also when it cannot be trained.
+    """
+
+    family: str = ""
+    layout: Layout = "unknown"
+    prediction: str = ""
+    problems: tuple[Problem, ...] = field(default=())
+    parameters: int = 0
+    bytes: int = 0
+    latent_factor: int = 8
+    what: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can be trained."""
+        return bool(self.family) and not any(p.severity == "error" for p in self.problems)
+
+
+def locate(base: str, relative_to: Path | None = None) -> Path:
+    """The path of a base named by a path, by `demo`, or by a Hub id that has been fetched.
+
+    Raises:
+        BaseModelError: it is not on this machine; the advice gives the command that fetches it.
+    """
+    if not base.strip():
+        raise BaseModelError(
+            "No base model is named.", "Set model.base to a folder, a .safetensors file or a Hub id."
+        )
+    if base == "demo":
+        from loratui.demo import base_path
+
+        return Path(base_path())
+    path = Path(base).expanduser()
+    candidate = path if path.is_absolute() else (relative_to or Path.cwd()) / path
+    if candidate.exists():
+        return candidate.resolve()
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+        snapshot = _hub_snapshot(base)
+        if snapshot is not None:
+            return snapshot
+        raise BaseModelError(f"{base} is not on this machine.", f"Fetch it with: loratui get {base}")
+    raise BaseModelError(f"The base model {candidate} does not exist.", "Check model.base.")
+
+
+def _hub_snapshot(repo: str) -> Path | None:
+    """The snapshot of a Hub repository in the local cache that holds a model_index.json."""
+    home = Path(
+        os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    )
+    cache = Path(
+        os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    ).expanduser()
+    folder = cache / ("models--" + repo.replace("/", "--"))
+    try:
+        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        snapshots = [folder / "snapshots" / commit]
+    except OSError:
+        snapshots = sorted((folder / "snapshots").glob("*"))
+    return next((s for s in snapshots if (s / "model_index.json").is_file()), None)
+
+
+def detect(path: Path) -> Detected:
+    """Say what the base at `path` is; never raises for what it finds there."""
+    try:
+        if path.is_dir():
+            return _detect_folder(path)
+        return _detect_file(path)
+    except (BaseModelError, WeightsError) as error:
+        return _refused("unreadable", error.message, error.advice)
+
+
+def _refused(code: str, message: str, advice: str, what: str = "", layout: Layout = "unknown") -> Detected:
+    problem = Problem("model.base", code, "error", message, advice=advice)
+    return Detected(layout=layout, problems=(problem,), what=what)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BaseModelError(
+            f"{path} is missing.", "Download the base model again, it is incomplete."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BaseModelError(f"{path} cannot be read: {error}.", "Download the base model again.") from error
+    return found if isinstance(found, dict) else {}
+
+
+_OTHER_PIPELINES = {
+    "StableDiffusionXL": "SDXL",
+    "StableDiffusion3": "Stable Diffusion 3",
+    "Flux": "FLUX",
+    "QwenImage": "Qwen-Image",
+    "ZImage": "Z-Image",
+    "Chroma": "Chroma",
+    "PixArt": "PixArt",
+    "Kandinsky": "Kandinsky",
+    "WuerstchenP": "Wuerstchen",
+}
+
+
+def _detect_folder(path: Path) -> Detected:
+    if not (path / "model_index.json").is_file():
+        inside = sorted(path.glob("*.safetensors"))
+        if inside:
+            advice = f"Name the file itself, such as {inside[0]}."
+        else:
+            advice = "Name a folder that holds model_index.json, or a single .safetensors file."
+        return _refused(
+            "not-a-model", f"{path} is not a diffusers model: it has no model_index.json.", advice
+        )
+    pipeline = str(_json(path / "model_index.json").get("_class_name", ""))
+    for start, title in _OTHER_PIPELINES.items():
+        if pipeline.startswith(start):
+            return _refused("other-family", f"{path} is a {title} model.", _SUPPORTED, title, "diffusers")
+    if not pipeline.startswith("StableDiffusion"):
+        return _refused(
+            "other-family", f"{path} holds a {pipeline or 'nameless'} pipeline.", _SUPPORTED, pipeline
+        )
+    unet = _json(path / "unet" / "config.json")
+    text = _json(path / "text_encoder" / "config.json")
+    vae = _json(path / "vae" / "config.json")
+    scheduler = _json(path / "scheduler" / "scheduler_config.json")
+    if not (path / "tokenizer").is_dir():
+        return _refused("incomplete", f"{path / 'tokenizer'} is missing.", "Download the base model again.")
+    channels = int(unet.get("in_channels") or 4)
+    refusal = _channels_refusal(path, channels, int(vae.get("latent_channels") or 4))
+    if refusal is not None:
+        return refusal
+    headers: dict[str, list[Header]] = {
+        part: _component(path / part) for part in ("unet", "vae", "text_encoder")
+    }
+    width = unet.get("cross_attention_dim")
+    if unet.get("use_linear_projection") or width == 1024 or text.get("hidden_act") == "gelu":
+        family, what = "sd2", "Stable Diffusion 2.x"
+    else:
+        family, what = "sd15", "Stable Diffusion 1.x"
+    return Detected(
+        family=family,
+        layout="diffusers",
+        prediction=str(scheduler.get("prediction_type") or "epsilon"),
+        parameters=sum(_count(h, "") for h in headers["unet"]),
+        bytes=sum(h.size for found in headers.values() for h in found),
+        latent_factor=2 ** (len(vae.get("block_out_channels") or (0, 0, 0, 0)) - 1),
+        what=what,
+    )
+
+
+def _component(folder: Path) -> list[Header]:
+    for stem in ("diffusion_pytorch_model", "model"):
+        for variant in ("", ".fp16", ".bf16", ".non_ema"):
+            if (folder / f"{stem}{variant}.safetensors").is_file():
+                return [read_header(folder / f"{stem}{variant}.safetensors")]
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                shards = sorted(set((_json(index).get("weight_map") or {}).values()))
+                return [read_header(folder / str(name)) for name in shards]
+    if list(folder.glob("*.bin")) or list(folder.glob("*.ckpt")):
+        raise BaseModelError(
+            f"{folder} holds only pickled weights.",
+            "Convert them to .safetensors: opening a pickle can run code.",
+        )
+    raise BaseModelError(
+        f"{folder} holds no .safetensors weights.", "Download the base model again, it is incomplete."
+    )
+
+
+def _channels_refusal(path: Path, channels: int, latent_channels: int) -> Detected | None:
+    if channels == latent_channels:
+        return None
+    if channels == 2 * latent_channels + 1:
+        what = f"an inpainting model ({channels} input channels)"
+    elif channels == 2 * latent_channels:
+        what = f"a picture-to-picture model ({channels} input channels)"
+    elif channels == latent_channels + 1:
+        what = f"a depth or upscaling model ({channels} input channels)"
+    else:
+        what = f"a variant with {channels} input channels"
+    advice = "Take the plain base model; its LoRA also loads in the variant."
+    return _refused("variant", f"{path} is {what}.", advice, what)
+
+
+def _count(header: Header, prefix: str) -> int:
+    total = 0
+    for name, info in header.tensors.items():
+        if name.startswith(prefix):
+            n = 1
+            for side in info.shape:
+                n *= side
+            total += n
+    return total
+
+
+def _detect_file(path: Path) -> Detected:
+    if path.suffix.lower() in {".ckpt", ".pt", ".pth", ".bin"}:
+        return _refused(
+            "pickle",
+            f"{path} is a pickled checkpoint, which can run code when it is opened.",
+            "Take the .safetensors file of the same model.",
+        )
+    header = read_header(path)
+    names = header.tensors
+    other = _other_file(names, header)
+    if other:
+        return _refused("other-family", f"{path} is {other}.", _SUPPORTED, other, "original")
+    if not any(name.startswith(UNET + "input_blocks.0.0.") for name in names):
+        return _refused("not-a-model", f"{path} holds no Stable Diffusion U-Net.", _SUPPORTED)
+    if any(name.startswith("cond_stage_model.model.") for name in names):
+        family, what = "sd2", "Stable Diffusion 2.x"
+    elif any(name.startswith("cond_stage_model.transformer.") for name in names):
+        family, what = "sd15", "Stable Diffusion 1.x"
+    else:
+        return _refused(
+            "incomplete",
+            f"{path} holds a U-Net without a text encoder.",
+            "Take a full checkpoint: U-Net, VAE and text encoder in one file.",
+            layout="original",
+        )
+    channels = header.shape(UNET + "input_blocks.0.0.weight")
+    latent = header.shape("first_stage_model.post_quant_conv.weight")
+    refusal = _channels_refusal(path, channels[1] if channels else 4, latent[0] if latent else 4)
+    if refusal is not None:
+        return refusal
+    problems: list[Problem] = []
+    prediction = _guess_prediction(header, family)
+    if not any(name.startswith("first_stage_model.") for name in names):
+        problems.append(
+            Problem(
+                "model.vae", "no-vae", "warning", f"{path} holds no VAE.", advice="Name one with model.vae."
+            )
+        )
+    if not prediction:
+        prediction = "v_prediction" if family == "sd2" else "epsilon"
+        if family == "sd2":
+            problems.append(
+                Problem(
+                    "objective.prediction",
+                    "guessed-prediction",
+                    "warning",
+                    "The file does not say what the model predicts; v-prediction (SD2.x at 768 px) is taken.",
+                    advice="Set objective.prediction to epsilon for a 512 px SD2 base.",
+                )
+            )
+    levels = {n.split(".")[3] for n in names if n.startswith("first_stage_model.encoder.down.")}
+    return Detected(
+        family=family,
+        layout="original",
+        prediction=prediction,
+        problems=tuple(problems),
+        parameters=_count(header, UNET),
+        bytes=header.size,
+        latent_factor=2 ** (len(levels) - 1) if levels else 8,
+        what=what,
+    )
+
+
+def _guess_prediction(header: Header, family: str) -> str:
+    stated = header.metadata.get("modelspec.prediction_type", "")
+    if stated in {"v", "v_prediction"} or "v_pred" in header.tensors:
+        return "v_prediction"
+    if stated in {"epsilon", "eps"}:
+        return "epsilon"
+    architecture = header.metadata.get("modelspec.architecture", "")
+    if architecture.startswith("stable-diffusion-v2-"):
+        return "v_prediction" if architecture.startswith("stable-diffusion-v2-768-v") else "epsilon"
+    return "epsilon" if family == "sd15" else ""
+
+
+def _other_file(names: dict[str, Any], header: Header) -> str:
+    """What a file is when it is something we know and cannot train, else an empty string."""
+
+    def holds(start: str) -> bool:
+        return any(name.startswith(start) for name in names)
+
+    if holds("conditioner.embedders.") or holds(UNET + "label_emb."):
+        refiner = header.shape(UNET + "input_blocks.0.0.weight") == (384, 4, 3, 3)
+        return "the SDXL refiner" if refiner else "an SDXL model"
+    if holds("model.diffusion_model.joint_blocks.") or holds("joint_blocks."):
+        return "a Stable Diffusion 3 model"
+    if holds("model.diffusion_model.double_blocks.") or holds("double_blocks."):
+        return "a FLUX model"
+    if holds("transformer_blocks.") or holds("model.diffusion_model.transformer_blocks."):
+        return "a diffusion transformer"
+    if holds("lora_unet_") or holds("lora_te") or any(".lora_A." in n or ".lora_down." in n for n in names):
+        return "a LoRA, not a base model"
+    if holds("down_blocks.") and holds("up_blocks."):
+        return "a bare diffusers U-Net, not a whole base model"
+    if holds("encoder.down.") or holds("encoder.down_blocks."):
+        return "a VAE, not a base model"
+    return ""

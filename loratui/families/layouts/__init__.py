@@ -1,0 +1,1 @@
+"""Tensor names of original checkpoint layouts against those of diffusers and transformers."""

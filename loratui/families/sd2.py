@@ -1,0 +1,90 @@
+"""Stable Diffusion 2.x: v- or epsilon prediction, OpenCLIP ViT-H/14 without its last layer, 768 or 512 px."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loratui.errors import BaseModelError
+from loratui.families import clip_unet, sampling
+from loratui.families.layouts import clip
+from loratui.families.loading import read_tensors
+from loratui.families.protocol import Condition, Parts
+
+
+class StableDiffusion2:
+    """See `families.protocol.Family` for what each method promises."""
+
+    name = "sd2"
+
+    def load(
+        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None
+    ) -> Parts:
+        """Load a folder or a single file from the disk."""
+        if base.is_dir():
+            return clip_unet.load_folder(base, dtype, prediction, vae)
+        return clip_unet.load_single(base, "sd2", self._read_text, self._heads, dtype, prediction, vae, "!")
+
+    @staticmethod
+    def _heads(channels: Sequence[int]) -> list[int]:
+        return [c // 64 for c in channels]  # 64 features a head
+
+    @staticmethod
+    def _read_text(base: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+        stored = read_tensors([base], clip.SD2_PREFIX)
+        if not stored:
+            raise BaseModelError(
+                f"{base} holds no text encoder.",
+                "Take a full checkpoint: U-Net, VAE and text encoder in one file.",
+            )
+        # Trained on the output of the last layer but one: the last one stored is never run.
+        last = max(int(n.split(".")[2]) for n in stored if n.startswith("transformer.resblocks."))
+        tensors = clip.openclip_to_transformers(stored, layers=last)
+        clip_unet.infer_text(tensors, config)
+        return tensors
+
+    def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the scaled latents."""
+        return clip_unet.encode_pictures(parts, pixels_BCHW)
+
+    def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
+        """The text encoder's last hidden states."""
+        return clip_unet.encode_captions(parts, captions)
+
+    def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
+        """The U-Net's output."""
+        return clip_unet.predict(parts, noisy_BCHW, timesteps_B, condition)
+
+    def pipeline(self, parts: Parts, sampler: str) -> Any:
+        """A StableDiffusionPipeline over these parts."""
+        return sampling.stable_diffusion_pipeline(parts, sampler)
+
+    def pipeline_inputs(self, prompt: Condition, negative: Condition) -> dict[str, Tensor]:
+        """Embeddings under the pipeline's names."""
+        return sampling.embeddings(prompt, negative)
+
+    def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
+        """Layers of the transformer blocks."""
+        return clip_unet.target_modules(denoiser, target)
+
+    def kohya_name(self, module: str) -> str:
+        """`lora_unet_` plus the diffusers path."""
+        return clip_unet.kohya_name(module)
+
+    def metadata(self, parts: Parts) -> dict[str, str]:
+        """Version, architecture and prediction as sd-scripts names them."""
+        v = parts.prediction == "v_prediction"
+        return {
+            "ss_base_model_version": "sd_v2_v" if v else "sd_v2",
+            "ss_v2": "True",
+            "modelspec.architecture": f"stable-diffusion-v2-{'768-v' if v else '512'}/lora",
+            "modelspec.prediction_type": "v" if v else "epsilon",
+            **clip_unet.structure_metadata(parts, self.name),
+        }
+
+
+FAMILY = StableDiffusion2()

@@ -1,0 +1,86 @@
+"""`python -m loratui.jobs.train RUN`: train, export, verify, score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loratui.jobs._main import run_job
+
+
+def main(context: Any) -> None:
+    """Run a training from its run directory to a verified file.
+
+    Args:
+        context: of the job shell: run, journal, controls, ack, stop_requested.
+    """
+    import torch
+
+    from loratui.errors import JobError, LoratuiError
+    from loratui.train.assemble import assemble
+    from loratui.train.loop import train
+
+    try:
+        training = assemble(context)
+        complete = train(training)
+    except torch.OutOfMemoryError as error:
+        raise JobError(f"The device ran out of memory: {_first_line(error)}", _OUT_OF_MEMORY) from error
+    except LoratuiError:
+        raise
+    if not complete:
+        context.journal.write(
+            "state", state="stopped", reason=f"stopped at step {training.step} of {training.info.steps}",
+            advice="Resume to go on from there.",
+        )  # fmt: skip
+        return
+    finish(training)
+
+
+def finish(training: Any) -> None:
+    """Export the adapter, prove that the file loads where it will be used, score it, and only then be finished.
+
+    Raises:
+        JobError: the file has keys that a consumer would not load.
+    """
+    from loratui.errors import JobError
+    from loratui.train.export import export_lora
+    from loratui.weights.verify import verify_file
+
+    context, config = training.context, training.config
+    journal, root = context.journal, context.run.path
+    path = context.run.export_dir / f"{config.saving.name or training.info.name}.safetensors"
+    size = export_lora(
+        path, training.adapter.tensors(), config.saving.dtype, training.metadata(training.step)
+    )
+    relative = path.relative_to(root).as_posix()
+    journal.write("exported", path=relative, format="kohya", bytes=size)
+    journal.write("progress", what="verifying", done=0, total=1)
+    found = verify_file(path)
+    journal.write("progress", what="verifying", done=1, total=1)
+    journal.write(
+        "verified", path=relative, matched={name: list(pair) for name, pair in found.matched.items()},
+        problems=[p.as_dict() for p in found.problems],
+    )  # fmt: skip
+    if not found.ok:
+        first = next((p.message for p in found.problems if p.severity == "error"), "some keys match nothing")
+        raise JobError(
+            f"The exported file would not load everywhere: {first}", "Report this; the checkpoint is kept."
+        )
+    if training.info.score == "demo":
+        from loratui.jobs.demo_score import score
+
+        score(training)
+    journal.write("state", state="finished", reason="", advice="")
+
+
+_OUT_OF_MEMORY = (
+    "Set memory.gradient_checkpointing = true, a smaller data.batch_size or data.resolution, or"
+    " memory.precision = bf16; then start again."
+)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+if __name__ == "__main__":
+    run_job(main)

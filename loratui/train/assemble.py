@@ -1,0 +1,217 @@
+"""From a run directory to a `Training` that is ready to go."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loratui.config.load import load_run
+from loratui.config.run import RunInfo
+from loratui.config.schema import RunConfig
+from loratui.errors import BaseModelError, RunError
+from loratui.families.detect import detect
+from loratui.families.protocol import Family, Parts, load_family
+from loratui.families.sampling import make_scheduler
+from loratui.optim import optimizer_settings
+from loratui.train.adapter import Adapter
+from loratui.train.batches import Batches
+from loratui.train.cache import Cache
+from loratui.train.checkpoint import Checkpoints, Snapshot, restore_optimizer
+from loratui.train.device import Placement, base_dtype, place
+from loratui.train.export import lora_metadata
+from loratui.train.loop import Training
+from loratui.train.objective import Objective
+from loratui.train.preview import Preview
+from loratui.train.samples import Picture, read_manifest
+
+FREE_TO_CHANGE = {"samples", "saving"}
+"""Sections of the settings that a resume may find changed: they do not touch what is trained."""
+
+
+def assemble(context: Any) -> Training:
+    """Load the base, fill the caches, put the adapter in, and take up the newest good checkpoint.
+
+    Args:
+        context: of the job: `run`, `journal`, `controls()`, `ack()`, `stop_requested`.
+
+    Raises:
+        LoratuiError: what cannot be used, with advice.
+    """
+    journal, run = context.journal, context.run
+    info, config = load_run(run.config_path)
+    placement = place(config.memory)
+    context.set_device(str(placement.device))
+    pictures = read_manifest(run.manifest_path)
+    started_at = time.time()
+
+    journal.write("progress", what="loading base", done=0, total=1)
+    family, parts = load_base(info, config, placement)
+    journal.write("progress", what="loading base", done=1, total=1)
+
+    checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
+    snapshot, bad = checkpoints.newest()
+    for one in bad:
+        journal.write(
+            "warning", code="bad-checkpoint", message=f"{one.path.name} is not used: {one.reason}",
+            advice="Resuming from the one before it.",
+        )  # fmt: skip
+    if context.from_step != (snapshot.step if snapshot is not None else 0):
+        context.rewind(snapshot.step if snapshot is not None else 0)
+    prints = fingerprints(info, config, pictures, parts)
+    if snapshot is not None:
+        check_same(snapshot, prints)
+
+    prompts = [p.replace("{trigger}", info.trigger) for p in config.samples.prompts]
+    if snapshot is not None:
+        prompts = list(snapshot.facts.get("prompts", prompts))
+
+    journal.write("state", state="caching")
+    cache = Cache(Path(info.project) / ".loratui" / "cache", family, parts, placement.device)
+    captions = ["", *(p.caption for p in pictures)]
+    if config.samples.every > 0:
+        captions += [config.samples.negative, *prompts]
+    cache.fill(pictures, captions, config.data.flip, Throttled(journal))
+
+    parts.denoiser.to(placement.device)
+    adapter = Adapter(family, parts.denoiser, config.network, config.objective.seed)
+    if config.memory.gradient_checkpointing:
+        parts.denoiser.enable_gradient_checkpointing()
+    optimizer = optimizer_settings(config.optimizer).build(adapter.parameters())
+
+    step = 0
+    if snapshot is not None:
+        restore(adapter, optimizer, placement, snapshot)
+        step = snapshot.step
+    batches = Batches(
+        pictures, cache,
+        seed=config.objective.seed, batch_size=config.data.batch_size, accumulation=config.optimizer.accumulation,
+        repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
+        timesteps=int(parts.scheduler.get("num_train_timesteps", 1000)), device=placement.device,
+    )  # fmt: skip
+
+    def metadata(at_step: int) -> dict[str, str]:
+        epoch = -(-at_step * config.optimizer.accumulation // batches.per_epoch)
+        return lora_metadata(family, parts, info, config, pictures, at_step, epoch, started_at)
+
+    return Training(
+        context=context,
+        info=info,
+        config=config,
+        family=family,
+        parts=parts,
+        adapter=adapter,
+        optimizer=optimizer,
+        objective=Objective.from_config(config.objective, noise_schedule(parts), parts.prediction).to(
+            placement.device
+        ),
+        batches=batches,
+        preview=Preview(family, parts, adapter, cache, placement),
+        checkpoints=checkpoints,
+        placement=placement,
+        prompts=prompts,
+        metadata=metadata,
+        fingerprints=prints,
+        step=step,
+        saved_step=step if snapshot is not None else -1,
+    )
+
+
+def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[Family, Parts]:
+    """Load the run's base in the precision that its settings ask for.
+
+    Raises:
+        BaseModelError: it is missing, damaged or of another family.
+    """
+    base = Path(info.base_path)
+    found = detect(base)
+    if not found.ok:
+        problem = next(p for p in found.problems if p.severity == "error")
+        raise BaseModelError(problem.message, problem.advice)
+    family = load_family(info.family or found.family)
+    dtype = base_dtype(config.memory, found.parameters, placement.device)
+    vae = (Path(info.project) / config.model.vae).expanduser() if config.model.vae else None
+    prediction = config.objective.prediction
+    if prediction == "auto" and found.layout == "original":
+        prediction = found.prediction
+    return family, family.load(base, dtype, prediction, vae)
+
+
+def noise_schedule(parts: Parts) -> Tensor:
+    """abar_t of the base's own schedule, fp32."""
+    table: Tensor = make_scheduler("ddim", parts.scheduler).alphas_cumprod
+    return table.to(torch.float32)
+
+
+def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], parts: Parts) -> dict[str, str]:
+    """Hashes of all that decides what is trained; a checkpoint carries them."""
+    found = {
+        section: hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16]
+        for section, values in asdict(config).items()
+        if section not in FREE_TO_CHANGE and section not in {"memory", "model"}
+    }
+    rows = repr([(p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop) for p in pictures])
+    found["pictures"] = hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    found["precision"] = f"{config.memory.precision}/{config.memory.base_precision}"
+    found["base"] = parts.base_hash[:16]
+    found["text"] = parts.text_identity[:16]
+    found["vae"] = parts.vae_identity[:16]
+    found["steps"] = str(info.steps)
+    return found
+
+
+def check_same(snapshot: Snapshot, now: dict[str, str]) -> None:
+    """Refuse to go on with a checkpoint of other settings, data or base.
+
+    Raises:
+        RunError: with what differs.
+    """
+    then = snapshot.facts.get("fingerprints", {})
+    differ = sorted(key for key in now if then.get(key) != now[key])
+    if differ:
+        raise RunError(
+            f"The checkpoint of step {snapshot.step} was made with other: {', '.join(differ)}.",
+            "Restore what was changed, or start a new run.",
+        )
+
+
+def restore(
+    adapter: Adapter, optimizer: torch.optim.Optimizer, placement: Placement, snapshot: Snapshot
+) -> None:
+    """Put a checkpoint's state in place.
+
+    Raises:
+        RunError: a part is missing or does not fit; nothing is silently started afresh.
+    """
+    try:
+        adapter.load(snapshot.lora)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"The checkpoint's LoRA does not fit: {error.args[0]}.", "The settings of the run were changed."
+        ) from error
+    restore_optimizer(optimizer, snapshot.optimizer)
+    scaler = placement.accelerator.scaler
+    if scaler is not None:
+        if not snapshot.scaler:
+            raise RunError("The checkpoint has no gradient scaler.", "It was not trained in fp16.")
+        scaler.load_state_dict(snapshot.scaler)
+
+
+class Throttled:
+    """Progress events, at most five a second and always the last."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+        self._at = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Report `done` of `total`."""
+        now = time.monotonic()
+        if done in {0, total} or now - self._at >= 0.2:
+            self._at = now
+            self._journal.write("progress", what=what, done=done, total=total)

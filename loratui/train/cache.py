@@ -1,0 +1,182 @@
+"""Latents and text embeddings on disk, each in a .safetensors file named by a hash of all it depends on.
+
+What is stored of a picture is the mean and the standard deviation of its latents, not one draw: a draw is
+taken anew each time it is trained on (as the model's own training did), the file is good for any seed, and
+cached and uncached training are the same numbers. A key never changes meaning, so a stale entry cannot be
+hit: it is merely never asked for again. Writes are atomic, so runs may share a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from loratui.dataset.pixels import fit, open_rgb
+from loratui.errors import DatasetError
+from loratui.families.protocol import Condition, Family, Parts
+from loratui.train.samples import Picture
+
+FORMAT = "1"
+"""Part of every key: raise it when what an entry holds changes."""
+MEMORY_BYTES = 512 * 1024 * 1024
+"""Entries kept in memory up to this; the rest is read again from disk."""
+
+Progress = Callable[[str, int, int], None]
+
+
+class TensorStore:
+    """Named tensors in one folder, with a bounded copy in memory."""
+
+    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.folder = folder
+        self._memory: dict[str, dict[str, Tensor]] = {}
+        self._room = memory_bytes
+
+    def path(self, key: str) -> Path:
+        """Where an entry lies; two levels, so that no folder holds more than a few hundred files."""
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """An entry, or None when it is not there or damaged (it is then removed and made again)."""
+        if key in self._memory:
+            return self._memory[key]
+        try:
+            tensors = load_tensors(self.path(key).read_bytes())
+        except FileNotFoundError:
+            return None
+        except SafetensorError:
+            self.path(key).unlink(missing_ok=True)
+            return None
+        self._remember(key, tensors)
+        return tensors
+
+    def put(self, key: str, tensors: dict[str, Tensor]) -> None:
+        """Write an entry atomically; concurrent writers of one key write the same bytes."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = save_tensors({name: t.contiguous() for name, t in tensors.items()})
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._remember(key, tensors)
+
+    def _remember(self, key: str, tensors: dict[str, Tensor]) -> None:
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        if size <= self._room:
+            self._memory[key] = tensors
+            self._room -= size
+
+
+class Cache:
+    """What the trainer needs of pictures and captions, encoded once."""
+
+    def __init__(self, folder: Path, family: Family, parts: Parts, device: torch.device) -> None:
+        """Keep entries in folder/latents and folder/text; encode on `device`."""
+        self.family, self.parts, self.device = family, parts, device
+        self._latents = TensorStore(folder / "latents")
+        self._text = TensorStore(folder / "text")
+
+    def latent_key(self, picture: Picture, flip: bool) -> str:
+        """Hash of the picture's bytes, scaling, crop, mirroring, and of the codec."""
+        bucket = picture.bucket
+        return _digest(
+            FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32"
+        )
+
+    def text_key(self, caption: str) -> str:
+        """Hash of a caption and of everything that encodes it."""
+        return _digest(FORMAT, caption, self.parts.text_identity, "fp32")
+
+    def latents(self, picture: Picture, flip: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the scaled latents, [C, H, W] each, fp32 on the CPU."""
+        key = self.latent_key(picture, flip)
+        entry = self._latents.get(key)
+        if entry is None:
+            entry = self._encode(picture, flip)
+            self._latents.put(key, entry)
+        return entry["mean"], entry["std"]
+
+    def condition(self, caption: str) -> Condition:
+        """The encoded caption, fp32 on the CPU."""
+        key = self.text_key(caption)
+        entry = self._text.get(key)
+        if entry is None:
+            with torch.no_grad():
+                entry = self.family.encode_captions(self.parts, [caption])[0]
+            self._text.put(key, entry)
+        return entry
+
+    def fill(
+        self, pictures: Sequence[Picture], captions: Sequence[str], flips: bool, progress: Progress
+    ) -> None:
+        """Encode what is missing, the models on the device only while they are needed.
+
+        Raises:
+            DatasetError: a picture cannot be read, or is not the one of the manifest any more.
+        """
+        wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips else (False,))]
+        missing = [(p, f) for p, f in wanted if not self._latents.path(self.latent_key(p, f)).exists()]
+        if missing:
+            self.parts.vae.to(self.device)
+            for done, (picture, flip) in enumerate(missing):
+                progress("caching latents", done, len(missing))
+                self.latents(picture, flip)
+            progress("caching latents", len(missing), len(missing))
+            self.parts.vae.to("cpu")
+        texts = [c for c in dict.fromkeys(captions) if not self._text.path(self.text_key(c)).exists()]
+        if texts:
+            for encoder in self.parts.text_encoders.values():
+                encoder.to(self.device)
+            for done, caption in enumerate(texts):
+                progress("caching text", done, len(texts))
+                self.condition(caption)
+            progress("caching text", len(texts), len(texts))
+            for encoder in self.parts.text_encoders.values():
+                encoder.to("cpu")
+
+    def _encode(self, picture: Picture, flip: bool) -> dict[str, Tensor]:
+        if hashlib.sha256(_bytes(picture.path)).hexdigest() != picture.hash.removeprefix("sha256:"):
+            raise DatasetError(
+                f"{picture.path} has changed since the run was started.",
+                "Start a new run to train on the new picture.",
+            )
+        pixels = np.array(fit(open_rgb(picture.path), picture.bucket), dtype=np.float32)
+        pixels_CHW = torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
+        if flip:
+            pixels_CHW = pixels_CHW.flip(-1)
+        # One at a time: in a batch the last bits would depend on which other pictures were missing.
+        with torch.no_grad():
+            vae_device = next(self.parts.vae.parameters()).device
+            mean, std = self.family.encode_pictures(self.parts, pixels_CHW[None].contiguous().to(vae_device))
+        if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
+            raise DatasetError(f"The VAE makes NaN of {picture.path}.", "Name a working VAE with model.vae.")
+        return {"mean": mean[0].float().cpu(), "std": std[0].float().cpu()}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            "Put it back, or start a new run without it.",
+        ) from error
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\n".join(repr(p) for p in parts).encode("utf-8", "surrogatepass")).hexdigest()

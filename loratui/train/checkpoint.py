@@ -1,0 +1,313 @@
+"""Checkpoints that survive kill -9 and a full disk.
+
+A save writes into a hidden folder beside the others: each file is fsynced, manifest.json with the SHA-256 of
+each file comes last, then the folder is renamed into place and its parent fsynced. Older checkpoints are
+pruned only after that. At every moment the newest complete checkpoint is therefore whole.
+
+    step-000250/lora.safetensors             the LoRA under kohya names, fp32; loads anywhere as it is
+    step-000250/state/optimizer.safetensors  the optimizer's tensors
+    step-000250/state/state.json             counters, parameter groups, scaler, fingerprints of config and data
+    step-000250/manifest.json                SHA-256 of the files above, written last
+
+No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from loratui.errors import RunError, SaveError
+
+FORMAT = 1
+LORA = "lora.safetensors"
+OPTIMIZER = "state/optimizer.safetensors"
+STATE = "state/state.json"
+MANIFEST = "manifest.json"
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Everything a run needs to go on as if it had never stopped.
+
+    Attributes:
+        step: optimizer steps done.
+        lora: the adapter's tensors.
+        optimizer: `state_dict()` of the optimizer.
+        scaler: `state_dict()` of the gradient scaler, empty without one.
+        facts: counters, prompts and fingerprints, plain JSON.
+        metadata: text metadata of the LoRA file.
+    """
+
+    step: int
+    lora: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint on disk."""
+
+    step: int
+    path: Path
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A checkpoint that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+class Checkpoints:
+    """The checkpoints folder of one run."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Keep the newest `keep` checkpoints, at least 2."""
+        self.folder, self.keep = folder, max(2, keep)
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.folder / f"step-{step:06d}"
+
+    def all(self) -> list[Saved]:
+        """Checkpoints in place, newest first, unverified."""
+        found = []
+        for path in self.folder.glob("step-*"):
+            digits = path.name.removeprefix("step-")
+            if path.is_dir() and digits.isdigit():
+                found.append(Saved(int(digits), path))
+        return sorted(found, key=lambda c: -c.step)
+
+    def save(self, snapshot: Snapshot) -> Saved:
+        """Write a checkpoint; see the module's text for the order of things.
+
+        Raises:
+            SaveError: the disk is full or failing; what was there before is untouched.
+        """
+        started = time.perf_counter()
+        target = self.path(snapshot.step)
+        temporary = self.folder / f".saving-{target.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            size = self._write(temporary, snapshot)
+            self._replace(temporary, target)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise _save_error(error, self.folder) from error
+        return Saved(snapshot.step, target, size, time.perf_counter() - started)
+
+    def _write(self, temporary: Path, snapshot: Snapshot) -> int:
+        tensors, groups = _flatten_optimizer(snapshot.optimizer)
+        state = {
+            "format": FORMAT,
+            "step": snapshot.step,
+            "groups": groups,
+            "scaler": snapshot.scaler,
+            **snapshot.facts,
+        }
+        files = {
+            LORA: save_tensors(snapshot.lora, metadata=snapshot.metadata or None),
+            OPTIMIZER: save_tensors(tensors),
+            STATE: json.dumps(state, indent=1).encode(),
+        }
+        (temporary / "state").mkdir(parents=True)
+        for name, data in files.items():
+            write_synced(temporary / name, data)
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        manifest = {"format": FORMAT, "step": snapshot.step, "sha256": hashes}
+        write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        sync_folder(temporary / "state")
+        sync_folder(temporary)
+        return sum(len(data) for data in files.values())
+
+    def _replace(self, temporary: Path, target: Path) -> None:
+        old: Path | None = None
+        if target.exists():  # an earlier attempt got here too, or left it damaged
+            old = self.folder / f".replaced-{target.name}-{uuid.uuid4().hex[:8]}"
+            os.rename(target, old)
+        os.rename(temporary, target)
+        sync_folder(self.folder)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def prune(self) -> list[Saved]:
+        """Remove all but the newest `keep`, and what broken-off saves left behind; returns what went."""
+        gone = self.all()[self.keep :]
+        for saved in gone:
+            # Renamed first: a removal that breaks off must not leave half a checkpoint under its name.
+            doomed = self.folder / f".pruned-{saved.path.name}-{uuid.uuid4().hex[:8]}"
+            os.rename(saved.path, doomed)
+        for leftover in (
+            p for p in self.folder.glob(".*") if p.name.startswith((".saving-", ".replaced-", ".pruned-"))
+        ):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return gone
+
+    def newest(self) -> tuple[Snapshot | None, list[Bad]]:
+        """The newest checkpoint that is whole, and the newer ones that are not.
+
+        Raises:
+            RunError: there are checkpoints and none of them is whole: never a silent fresh start.
+        """
+        bad: list[Bad] = []
+        for saved in self.all():
+            try:
+                return load(saved.path), bad
+            except RunError as error:
+                bad.append(Bad(saved.path, error.message))
+        if bad:
+            raise RunError(
+                f"None of the {len(bad)} checkpoints can be read: {bad[0].reason}",
+                "Start a new run, or restore the checkpoints folder from a backup.",
+            )
+        return None, bad
+
+
+def load(path: Path) -> Snapshot:
+    """Read a checkpoint, checking every file against its hash.
+
+    Raises:
+        RunError: a file is missing, damaged, or of a newer format.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        if manifest["format"] != FORMAT:
+            raise RunError(f"{path.name} has format {manifest['format']}, not {FORMAT}.", "Update loratui.")
+        data = {}
+        for name in (LORA, OPTIMIZER, STATE):
+            data[name] = (path / name).read_bytes()
+            if hashlib.sha256(data[name]).hexdigest() != manifest["sha256"][name]:
+                raise RunError(
+                    f"{path.name}/{name} is damaged: its hash differs.", "An older checkpoint is used."
+                )
+        state = json.loads(data[STATE])
+        lora, tensors = load_tensors(data[LORA]), load_tensors(data[OPTIMIZER])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(
+            f"{path.name} cannot be read: {str(error) or type(error).__name__}.",
+            "An older checkpoint is used.",
+        ) from error
+    groups, scaler = state.pop("groups"), state.pop("scaler")
+    state.pop("format")
+    return Snapshot(
+        step=state.pop("step"),
+        lora=lora,
+        optimizer=_unflatten_optimizer(tensors, groups),
+        scaler=scaler,
+        facts=state,
+    )
+
+
+def _flatten_optimizer(state_dict: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Tensors by `parameter.name`; what is no tensor goes into the groups' JSON (floats survive it exactly)."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, entries in state_dict["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    groups = [dict(g) for g in state_dict["param_groups"]]
+    return tensors, [{"groups": groups, "plain": plain}]
+
+
+def _unflatten_optimizer(tensors: dict[str, Tensor], stored: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for full, tensor in tensors.items():
+        index, name = full.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    for index, entries in stored[0]["plain"].items():
+        state.setdefault(int(index), {}).update(entries)
+    groups = stored[0]["groups"]
+    for group in groups:
+        if "betas" in group:
+            group["betas"] = tuple(group["betas"])
+    return {"state": state, "param_groups": groups}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Load a state into an optimizer over the same parameters.
+
+    Raises:
+        RunError: it is the state of other parameters.
+    """
+    try:
+        optimizer.load_state_dict(state_dict)
+    except (ValueError, KeyError) as error:
+        raise RunError(
+            f"The checkpoint's optimizer state does not fit: {error}.",
+            "The settings of the run were changed.",
+        ) from error
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside a folder durable; file systems that cannot are left alone."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises:
+        SaveError: the disk is full or failing.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synced(temporary, data)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _save_error(error, path.parent) from error
+
+
+def _save_error(error: OSError, folder: Path) -> SaveError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "Free some space, then resume: the last good checkpoint is kept."
+        return SaveError(f"The disk of {folder} is full.", advice)
+    if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
+        return SaveError(
+            f"{folder} cannot be written: {error.strerror}.", "Make the folder writable, then resume."
+        )
+    return SaveError(
+        f"Writing to {folder} failed: {error.strerror or error}.",
+        "Check the disk, then resume: the last good checkpoint is kept.",
+    )

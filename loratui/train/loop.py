@@ -1,0 +1,247 @@
+"""The training loop, top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from loratui.errors import NonFiniteError, SaveError
+from loratui.train.adapter import Adapter
+from loratui.train.batches import Batches
+from loratui.train.checkpoint import Checkpoints, Snapshot
+from loratui.train.device import Placement
+from loratui.train.objective import Objective
+from loratui.train.preview import Preview, draw_round, requests_of
+from loratui.train.requests import Requests
+from loratui.train.schedule import lr_factor
+
+
+@dataclass(slots=True)
+class Training:
+    """A run, assembled: what the loop works with.
+
+    Attributes:
+        context: journal, control requests and the stop flag of the job.
+        info: `[run]` of run.toml.
+        config: its settings.
+        family, parts, adapter, optimizer, objective, batches, preview, checkpoints, placement: see their modules.
+        prompts: what samples show; may be changed while the run goes on.
+        metadata: metadata of the LoRA files at a step and epoch.
+        fingerprints: of settings and data, kept in each checkpoint.
+        step: optimizer steps done.
+        saved_step: step of the newest checkpoint, -1 when there is none.
+    """
+
+    context: Any
+    info: Any
+    config: Any
+    family: Any
+    parts: Any
+    adapter: Adapter
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    batches: Batches
+    preview: Preview
+    checkpoints: Checkpoints
+    placement: Placement
+    prompts: list[str]
+    metadata: Any
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    saved_step: int = -1
+
+    @property
+    def journal(self) -> Any:
+        """Where events go."""
+        return self.context.journal
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment, unless it is written already, then prune.
+
+        Raises:
+            SaveError: it could not be written.
+        """
+        if self.saved_step == self.step:
+            return
+        scaler = self.placement.accelerator.scaler
+        saved = self.checkpoints.save(
+            Snapshot(
+                step=self.step,
+                lora=self.adapter.tensors(),
+                optimizer=self.optimizer.state_dict(),
+                scaler=scaler.state_dict() if scaler is not None else {},
+                facts={"prompts": self.prompts, "fingerprints": self.fingerprints},
+                metadata=self.metadata(self.step),
+            )
+        )
+        self.saved_step = self.step
+        root = self.context.run.path
+        self.journal.write(
+            "checkpoint", step=self.step, path=saved.path.relative_to(root).as_posix(),
+            seconds=round(saved.seconds, 4), bytes=saved.bytes,
+        )  # fmt: skip
+        for gone in self.checkpoints.prune():
+            self.journal.write("pruned", step=gone.step, path=gone.path.relative_to(root).as_posix())
+
+    def sample(self) -> None:
+        """Draw one round of samples with the network as it is."""
+        requests = requests_of(
+            self.config.samples, self.prompts, self.config.data.resolution, self.parts.latent_factor
+        )
+        folder = self.context.run.samples_dir / f"step-{self.step:06d}"
+        draw_round(self.preview, requests, folder, self.step, self.journal, self.context.run.path)
+
+    def sample_due(self) -> bool:
+        """Whether this step is one of those that samples are drawn at."""
+        every = self.config.samples.every
+        return every > 0 and bool(self.prompts) and self.step % every == 0
+
+
+def train(t: Training) -> bool:
+    """Run optimizer steps until the last one, or until a stop is asked for.
+
+    Returns:
+        Whether the last step was reached; both ways the newest state is saved.
+
+    Raises:
+        NonFiniteError: the loss or a gradient became NaN or Inf; nothing of that step was applied.
+        SaveError: a checkpoint could not be written and the user chose to stop.
+    """
+    config, journal, placement = t.config, t.journal, t.placement
+    accelerator, steps = placement.accelerator, t.info.steps
+    accumulation, max_norm = config.optimizer.accumulation, config.optimizer.max_grad_norm
+    parameters = t.adapter.parameters()
+    peak_lrs = [group["lr"] for group in t.optimizer.param_groups]
+    requests = Requests(t)
+    journal.write("state", state="running")
+    if t.sample_due() and not (t.context.run.samples_dir / f"step-{t.step:06d}").exists():
+        t.sample()
+    memory_at = 0.0
+
+    while t.step < steps:
+        if requests.stop_wanted():
+            journal.write("state", state="stopping")
+            save_or_pause(t, requests)
+            return False
+
+        begun = time.perf_counter()
+        data_s = compute_s = 0.0
+        factor = lr_factor(config.optimizer, t.step, steps)
+        for group, peak in zip(t.optimizer.param_groups, peak_lrs, strict=True):
+            group["lr"] = peak * factor
+        losses, seen, pictures = [], 0, []
+        for micro in range(accumulation):
+            mark = time.perf_counter()
+            batch = t.batches.at(t.step, micro)
+            data_s += time.perf_counter() - mark
+            mark = time.perf_counter()
+            if config.network.dropout > 0:  # peft draws its masks from the global generators
+                torch.manual_seed(t.batches.dropout_seed(t.step, micro))
+            eps_BCHW = t.objective.noise(batch.eps_BCHW, batch.offset_BC)
+            noisy_BCHW = t.objective.diffuse(batch.x0_BCHW, eps_BCHW, batch.t_B)
+            with placement.autocast():
+                answer_BCHW = t.family.predict(t.parts, noisy_BCHW, batch.t_B, batch.condition)
+            target_BCHW = t.objective.target(batch.x0_BCHW, eps_BCHW, batch.t_B)
+            loss = t.objective.loss(answer_BCHW, target_BCHW, batch.t_B)
+            accelerator.backward(loss / accumulation)
+            losses.append(loss.detach())
+            pictures += batch.pictures
+            compute_s += time.perf_counter() - mark
+            seen += len(batch.pictures)
+
+        mark = time.perf_counter()
+        loss_mean = torch.stack(losses).mean()
+        norm = clip(t, parameters, max_norm)
+        loss_value, norm_value = torch.stack(
+            [loss_mean, norm.to(loss_mean)]
+        ).tolist()  # the one wait for the device
+        compute_s += time.perf_counter() - mark
+        check_finite(t, loss_value, norm_value, pictures)
+
+        mark = time.perf_counter()
+        optimizer_step(t)
+        t.optimizer.zero_grad(set_to_none=True)
+        t.step += 1
+        done = time.perf_counter()
+        optimizer_s, step_s = done - mark, done - begun
+        journal.write(
+            "step", step=t.step, epoch=batch.epoch, loss=loss_value, lr={"unet": peak_lrs[0] * factor},
+            grad_norm=norm_value, step_s=round(step_s, 6), images=seen,
+            times={
+                "data": round(data_s, 6), "compute": round(compute_s, 6), "optimizer": round(optimizer_s, 6),
+                "io": round(requests.io_s, 6),
+            },
+        )  # fmt: skip
+        if done - memory_at >= 2.0:
+            memory_at = done
+            journal.write("memory", **placement.memory())
+        # What is written between steps counts to the next one's `io`.
+        requests.io_s = time.perf_counter() - done
+
+        if t.step % config.saving.every == 0 or t.step == steps:
+            save_or_pause(t, requests)
+        if t.sample_due() or (t.step == steps and config.samples.every > 0 and t.prompts):
+            t.sample()
+    return True
+
+
+def clip(t: Training, parameters: list[torch.nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Unscale and clip the gradients; returns their norm before clipping (max_norm 0: only measured)."""
+    if t.placement.accelerator.scaler is not None:
+        t.placement.accelerator.scaler.unscale_(t.optimizer)
+    if max_norm > 0:
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return torch.nn.utils.get_total_norm(grads, foreach=True)
+
+
+def check_finite(t: Training, loss: float, norm: float, pictures: list[Any]) -> None:
+    """Refuse to go on with a loss or gradient that is no number; nothing was applied yet.
+
+    Raises:
+        NonFiniteError: with the pictures of the step and what usually helps.
+    """
+    # fp16: an infinite gradient is how the scaler learns that its scale is too high; it skips that step.
+    scaled = t.placement.accelerator.scaler is not None
+    if math.isfinite(loss) and (math.isfinite(norm) or scaled):
+        return
+    what = "loss" if not math.isfinite(loss) else "gradient"
+    kept = f"step {t.saved_step} is kept" if t.saved_step >= 0 else "nothing was saved yet"
+    names = ", ".join(dict.fromkeys(p.rel for p in pictures))
+    raise NonFiniteError(
+        f"The {what} became {loss if what == 'loss' else norm} at step {t.step + 1}"
+        f" (lr {t.optimizer.param_groups[0]['lr']:g}, pictures {names}); {kept}.",
+        "Lower optimizer.lr or raise optimizer.warmup_steps"
+        + (", and train in bf16 instead of fp16" if t.config.memory.precision == "fp16" else "")
+        + "; then resume or start again.",
+    )
+
+
+def optimizer_step(t: Training) -> None:
+    """Apply the gradients, through the scaler where there is one."""
+    scaler = t.placement.accelerator.scaler
+    if scaler is None:
+        t.optimizer.step()
+    else:
+        scaler.step(t.optimizer)
+        scaler.update()
+
+
+def save_or_pause(t: Training, requests: Requests) -> None:
+    """Save; when the disk will not take it, hold the run in memory until the user resumes or stops it.
+
+    Raises:
+        SaveError: the user chose to stop.
+    """
+    while True:
+        try:
+            t.save()
+            return
+        except SaveError as error:
+            t.journal.write("warning", code="save-failed", message=error.message, advice=error.advice)
+            if not requests.wait_paused(reason=error.message, advice=error.advice):
+                raise

@@ -1,0 +1,171 @@
+"""Pictures drawn during training, through the diffusers pipeline over the very modules that train.
+
+Nothing is loaded twice, and nothing here touches the training's randomness: each picture's start noise comes
+from its own seed. A sample that fails is an event; training goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from loratui.config.schema import SamplesConfig
+from loratui.families.protocol import Family, Parts
+from loratui.train.adapter import Adapter
+from loratui.train.cache import Cache
+from loratui.train.checkpoint import write_atomic
+from loratui.train.device import Placement
+
+_NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One picture to draw. Sizes in px."""
+
+    prompt: str
+    negative: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+
+    def text_chunks(self, facts: dict[str, Any]) -> PngInfo:
+        """Text chunks: `parameters` as A1111 and its readers know it, `loratui` as JSON."""
+        lines = [self.prompt]
+        if self.negative:
+            lines.append(f"Negative prompt: {self.negative}")
+        lines.append(
+            f"Steps: {self.steps}, Sampler: {_NAMES[self.sampler]}, CFG scale: {self.guidance:g}, "
+            f"Seed: {self.seed}, Size: {self.width}x{self.height}"
+        )
+        own = {
+            "prompt": self.prompt, "negative": self.negative, "seed": self.seed, "width": self.width,
+            "height": self.height, "steps": self.steps, "guidance": self.guidance, "sampler": self.sampler, **facts,
+        }  # fmt: skip
+        info = PngInfo()
+        info.add_itxt("parameters", "\n".join(lines))
+        info.add_itxt("loratui", json.dumps(own, ensure_ascii=False))
+        return info
+
+
+class Preview:
+    """Draws requests with the network as it is now."""
+
+    def __init__(
+        self, family: Family, parts: Parts, adapter: Adapter, cache: Cache, placement: Placement
+    ) -> None:
+        self.family, self.parts, self.adapter, self.cache, self.placement = (
+            family,
+            parts,
+            adapter,
+            cache,
+            placement,
+        )
+
+    def draw(self, requests: Sequence[Request]) -> list[Image.Image]:
+        """Draw pictures in one batch; they must differ in prompt, negative and seed only.
+
+        The denoiser computes in fp32 where the base is held in fp32, else under autocast; the codec in fp32.
+        """
+        first = requests[0]
+        parts, device = self.parts, self.placement.device
+        pipeline = self.family.pipeline(parts, first.sampler)
+        conditions = [
+            self.family.pipeline_inputs(self.cache.condition(r.prompt), self.cache.condition(r.negative))
+            for r in requests
+        ]
+        inputs = {key: torch.cat([c[key] for c in conditions]).to(device) for key in conditions[0]}
+        half = next(parts.denoiser.parameters()).dtype != torch.float32
+        self.adapter.train(False)
+        parts.vae.to(device)
+        try:
+            with torch.no_grad():
+                with self.placement.autocast(enabled=half):
+                    latents_BCHW = pipeline(
+                        **inputs,
+                        width=first.width,
+                        height=first.height,
+                        num_inference_steps=first.steps,
+                        guidance_scale=first.guidance,
+                        generator=[torch.Generator("cpu").manual_seed(r.seed) for r in requests],
+                        output_type="latent",
+                        return_dict=False,
+                    )[0]
+                scaled = latents_BCHW.float() / parts.vae.config.scaling_factor
+                pixels = [parts.vae.decode(one[None], return_dict=False)[0] for one in scaled]
+                pictures: list[Image.Image] = pipeline.image_processor.postprocess(torch.cat(pixels))
+                return pictures
+        finally:
+            self.adapter.train(True)
+            if device.type != "cpu":
+                parts.vae.to("cpu")
+                self.placement.free()
+
+
+def requests_of(config: SamplesConfig, prompts: Sequence[str], resolution: int, factor: int) -> list[Request]:
+    """The pictures of one round: one a prompt, seeds counting up, sides rounded to what the codec can do."""
+    width = (config.width or resolution) // factor * factor
+    height = (config.height or resolution) // factor * factor
+    return [
+        Request(
+            prompt,
+            config.negative,
+            config.seed + index,
+            width,
+            height,
+            config.steps,
+            config.guidance,
+            config.sampler,
+        )
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def write_picture(path: Path, picture: Image.Image, request: Request, facts: dict[str, Any]) -> None:
+    """Write a PNG with its text chunks, atomically."""
+    data = io.BytesIO()
+    picture.save(data, "PNG", pnginfo=request.text_chunks(facts))
+    write_atomic(path, data.getvalue())
+
+
+def draw_round(
+    preview: Preview, requests: Sequence[Request], folder: Path, step: int, journal: Any, root: Path
+) -> float:
+    """Draw and write one round of samples, each its own event; returns the seconds it took."""
+    started = time.perf_counter()
+    for index, request in enumerate(requests):
+        begun = time.perf_counter()
+        path = folder / f"{index:02d}.png"
+        try:
+            picture = preview.draw([request])[0]
+            write_picture(path, picture, request, {"step": step, "index": index})
+        except Exception as error:  # whatever goes wrong with a picture must not end the training
+            text = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {text[0] if text else ''}"
+            preview.placement.free()
+            journal.write("sample_failed", step=step, index=index, prompt=request.prompt, error=reason)
+            continue
+        journal.write(
+            "sample",
+            step=step,
+            index=index,
+            prompt=request.prompt,
+            seed=request.seed,
+            path=path.relative_to(root).as_posix(),
+            seconds=round(time.perf_counter() - begun, 3),
+            width=picture.width,
+            height=picture.height,
+        )
+    return time.perf_counter() - started

@@ -1,0 +1,118 @@
+"""What people ask of a running job: answered between two steps, each with an acknowledgement."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from loratui.errors import SaveError
+
+if TYPE_CHECKING:
+    from loratui.train.loop import Training
+
+POLL_S = 0.2
+"""How often a paused run looks for requests."""
+
+
+class Requests:
+    """Reads control requests and does what they ask.
+
+    Attributes:
+        io_s: seconds spent writing and reading since the last step, for the step's account of time.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.io_s = 0.0
+        self._stop = False
+
+    def stop_wanted(self) -> bool:
+        """Serve what has been asked; returns whether the run should save and end."""
+        context = self.training.context
+        for request in context.controls():
+            self._serve(request)
+        return self._stop or bool(context.stop_requested)
+
+    def _serve(self, request: Any) -> None:
+        t, context = self.training, self.training.context
+        if request.kind == "stop":
+            context.ack(request, True, "")
+            self._stop = True
+        elif request.kind == "save":
+            try:
+                t.save()
+            except SaveError as error:
+                context.ack(request, False, error.message)
+            else:
+                context.ack(request, True, "")
+        elif request.kind == "sample":
+            context.ack(request, True, "")
+            if t.prompts:
+                t.sample()
+        elif request.kind == "prompts":
+            self._change_prompts(request)
+        elif request.kind == "pause":
+            context.ack(request, True, "")
+            self._stop = (
+                not self.wait_paused(reason="paused by request", advice="Resume to go on.") or self._stop
+            )
+        elif request.kind == "resume":
+            context.ack(request, False, "The run is not paused.")
+        else:
+            context.ack(request, False, f"Unknown request {request.kind}.")
+
+    def _change_prompts(self, request: Any) -> None:
+        t = self.training
+        prompts = request.args.get("prompts")
+        if not isinstance(prompts, list) or not all(isinstance(p, str) and p.strip() for p in prompts):
+            t.context.ack(request, False, "prompts must be a list of texts.")
+            return
+        t.prompts[:] = [p.replace("{trigger}", t.info.trigger) for p in prompts]
+        t.journal.write("prompts", prompts=list(t.prompts))
+        t.context.ack(request, True, "")
+
+    def wait_paused(self, reason: str, advice: str) -> bool:
+        """Give the device's memory back and wait; the heartbeat goes on.
+
+        Returns:
+            True to go on, False when a stop was asked for meanwhile.
+        """
+        t, context = self.training, self.training.context
+        t.journal.write("state", state="paused", reason=reason, advice=advice)
+        self._move(torch.device("cpu"))
+        try:
+            while True:
+                if context.stop_requested:
+                    return False
+                for request in context.controls():
+                    if request.kind == "resume":
+                        context.ack(request, True, "")
+                        return True
+                    if request.kind == "stop":
+                        context.ack(request, True, "")
+                        self._stop = True
+                        return False
+                    if request.kind == "prompts":
+                        self._change_prompts(request)
+                    elif request.kind == "save":
+                        self._serve(request)
+                    else:
+                        context.ack(request, False, "The run is paused.")
+                time.sleep(POLL_S)
+        finally:
+            self._move(t.placement.device)
+            if not (self._stop or context.stop_requested):
+                t.journal.write("state", state="running")
+
+    def _move(self, device: torch.device) -> None:
+        t = self.training
+        if t.placement.device.type == "cpu":
+            return
+        t.parts.denoiser.to(device)
+        for state in t.optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor):
+                    state[name] = value.to(device)
+        t.placement.free()

@@ -1,0 +1,59 @@
+"""The frozen data set of a run: one line of manifest.jsonl is one picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratui.dataset.buckets import Bucket
+from loratui.errors import DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture as it was at launch. Sizes in px."""
+
+    path: Path
+    rel: str
+    hash: str
+    caption: str
+    repeats: int
+    bucket: Bucket
+
+
+def read_manifest(path: Path) -> list[Picture]:
+    """Read manifest.jsonl.
+
+    Raises:
+        DatasetError: missing, damaged or empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pictures = [_picture(json.loads(line)) for line in lines if line.strip()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error}.", "Start the run again from the project."
+        ) from error
+    if not pictures:
+        raise DatasetError("The run has no pictures.", "Add pictures to the project and start again.")
+    return pictures
+
+
+def _picture(entry: dict[str, object]) -> Picture:
+    width, height = (int(n) for n in entry["bucket"])  # type: ignore[attr-defined]
+    scaled_w, scaled_h = (int(n) for n in entry["scaled"])  # type: ignore[attr-defined]
+    left, top, right, bottom = (int(n) for n in entry["crop"])  # type: ignore[attr-defined]
+    share = 1.0 - (width * height) / max(1, scaled_w * scaled_h)
+    bucket = Bucket(
+        width, height, (scaled_w, scaled_h), (left, top, right, bottom), share,
+        scaled_w / max(1, int(entry["width"])),  # type: ignore[call-overload]
+    )  # fmt: skip
+    return Picture(
+        path=Path(str(entry["path"])),
+        rel=str(entry["rel"]),
+        hash=str(entry["hash"]),
+        caption=str(entry["caption"]),
+        repeats=int(entry["repeats"]),  # type: ignore[call-overload]
+        bucket=bucket,
+    )

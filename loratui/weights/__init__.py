@@ -1,0 +1,1 @@
+"""Weight files on disk, without torch: headers, what a LoRA's keys match, and conversion between formats."""

@@ -1,0 +1,195 @@
+"""A tiny SD base, a tiny data set and a job context, for tests of the trainer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from loratui.config.run import RunInfo
+from loratui.config.schema import (
+    DataConfig,
+    MemoryConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    RunConfig,
+    SamplesConfig,
+    SavingConfig,
+)
+from loratui.config.write import write_run
+from loratui.jobs._main import Context
+from loratui.runs.directory import RunDir
+from loratui.runs.journal import Journal, read_events
+from loratui.runs.launch import newest_checkpoint, open_attempt
+
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def tiny_parts(seed: int = 0, sd2: bool = False, width: int = 32, heads: Any = 2) -> tuple[Any, Any, Any]:
+    """A U-Net of 2 levels, a codec of factor 2 and a text encoder of 1 layer, with random weights."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(width, 2 * width),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=heads,
+        cross_attention_dim=width,
+        norm_num_groups=32,
+        use_linear_projection=sd2,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=32,
+        sample_size=16,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=1,
+            num_attention_heads=max(1, width // 64),
+            vocab_size=49408,
+            hidden_act="gelu" if sd2 else "quick_gelu",
+            eos_token_id=2,
+            bos_token_id=0,
+            pad_token_id=1,
+        )
+    )
+    return unet.eval(), vae.eval(), text.eval()
+
+
+def tiny_base(folder: Path, seed: int = 0, sd2: bool = False, **kwargs: Any) -> Path:
+    """Save `tiny_parts` as a diffusers folder."""
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    from loratui.families.loading import CONFIGS
+
+    unet, vae, text = tiny_parts(seed, sd2, **kwargs)
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    text.save_pretrained(folder / "text_encoder")
+    tokenizer = CLIPTokenizer.from_pretrained(
+        CONFIGS / "clip_tokenizer", pad_token="!" if sd2 else "<|endoftext|>", model_max_length=77
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    settings = {**SCHEDULER, "prediction_type": "v_prediction" if sd2 else "epsilon"}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings))
+    shutil.copy(CONFIGS / ("sd2" if sd2 else "sd15") / "model_index.json", folder)
+    return folder
+
+
+def tiny_config(**changes: Any) -> RunConfig:
+    """Settings for the tiny base: 8 steps of 2 pictures of 16 px, a checkpoint every 3, no samples."""
+    config = RunConfig(
+        data=DataConfig(resolution=16, batch_size=2, bucket_step=8, min_bucket=8, max_bucket=32),
+        network=NetworkConfig(rank=4, alpha=2.0),
+        optimizer=OptimizerConfig(lr=1e-2, steps=8),
+        memory=MemoryConfig(device="cpu", precision="fp32"),
+        samples=SamplesConfig(prompts=("a red square", "a blue circle"), every=0, steps=3, guidance=3.0),
+        saving=SavingConfig(every=3, keep=3, dtype="fp32"),
+    )
+    for dotted, value in changes.items():
+        section, _, name = dotted.partition("__")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config
+
+
+def tiny_pictures(folder: Path, count: int = 5) -> list[Path]:
+    """PNGs of two aspect ratios."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for n in range(count):
+        image = Image.new("RGB", (24, 16) if n % 3 == 2 else (20, 20), (40 * n % 256, 200 - 30 * n, 90))
+        ImageDraw.Draw(image).rectangle((2 + n, 3, 9 + n, 12), fill=(255, 20 * n, 0))
+        path = folder / f"p{n}.png"
+        image.save(path)
+        found.append(path)
+    return found
+
+
+def make_run(
+    project: Path, base: Path, config: RunConfig, name: str = "t", family: str = "sd15", score: str = ""
+) -> RunDir:
+    """A run directory with run.toml and manifest.jsonl, nothing started."""
+    from loratui.dataset.buckets import assign, buckets_of
+
+    pictures = sorted((project / "dataset").glob("*.png")) or tiny_pictures(project / "dataset")
+    run = RunDir.create(project / "runs", name)
+    info = RunInfo(
+        id=run.id, name=name, project=str(project), base_path=str(base), family=family, trigger="sks thing",
+        steps=config.optimizer.steps, epochs=1, score=score,
+    )  # fmt: skip
+    write_run(run.config_path, info, config)
+    rows = []
+    for n, path in enumerate(pictures):
+        with Image.open(path) as image:
+            width, height = image.size
+        bucket = assign(width, height, buckets_of(config.data))
+        rows.append(
+            {
+                "path": str(path), "rel": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "width": width, "height": height, "caption": f"sks thing, number {n}", "repeats": 1 + n % 2,
+                "bucket": list(bucket.size), "scaled": list(bucket.scaled), "crop": list(bucket.crop),
+            }
+        )  # fmt: skip
+    run.manifest_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def job_context(run: RunDir) -> Context:
+    """A job's context without its process, lock and signals; opens the attempt as a launcher would."""
+    journal = Journal(run, heartbeat=False)
+    open_attempt(journal, "train", newest_checkpoint(run))
+    return Context(run, journal)
+
+
+def run_job_here(run: RunDir, tweak: Any = None) -> list[dict[str, Any]]:
+    """Run the train job in this process; returns the run's events."""
+    from loratui.jobs import train as job
+
+    context = job_context(run)
+    if tweak is not None:
+        tweak(context)
+    try:
+        job.main(context)
+    finally:
+        context.journal.close()
+    return events(run)
+
+
+def events(run: RunDir, kind: str = "") -> list[dict[str, Any]]:
+    """Events of a run."""
+    return [e for e in read_events(run.events_path).events if not kind or e["kind"] == kind]
+
+
+def tensor_hash(path: Path) -> str:
+    """SHA-256 of the tensor bytes of a .safetensors file."""
+    data = path.read_bytes()
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
