@@ -99,9 +99,9 @@ class Curves:
 
     @staticmethod
     def _add(series: Series, x: Any, y: Any) -> bool:
-        """Append a point of numbers; one that goes back in x (no attempt was opened) replaces what it repeats."""
+        """Append a point of numbers, unless it goes back in x."""
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y))
-        if not numbers or not math.isfinite(x) or abs(x) > 2**53 or abs(y) > 1e300 and math.isfinite(y):
+        if not numbers or not abs(x) <= 2**53 or (isinstance(y, int) and abs(y) > 2**53):
             return False
         if series.xs and x < series.xs[-1]:
             return False
@@ -111,7 +111,7 @@ class Curves:
     def _rewind(self, step: Any) -> None:
         if not isinstance(step, int | float) or isinstance(step, bool):
             step = 0
-        for series in (
+        measured = (
             self.loss,
             self.smooth,
             self.validation,
@@ -119,15 +119,14 @@ class Curves:
             self.speed,
             self.memory,
             self.times,
-        ):
-            series.cut(step)
-        for series in self.lr.values():
+        )
+        for series in (*measured, *self.lr.values()):
             series.cut(step)
         del self._weights[len(self.smooth) :]
 
 
 def decimate(xs: Sequence[float], ys: Sequence[float], columns: int) -> list[tuple[float, float, float]]:
-    """At most `columns` points (x, lowest y, highest y) of equal width in x: no spike of a long curve is lost.
+    """At most `columns` points (x, lowest y, highest y) of equal width in x: no spike is lost.
 
     Non-finite ys are left out; columns without points too. `xs` must not fall.
     """
@@ -143,7 +142,7 @@ def decimate(xs: Sequence[float], ys: Sequence[float], columns: int) -> list[tup
         part: Sequence[float] = ys[begin:end]
         if not part:
             continue
-        if not math.isfinite(math.fsum((max(part), min(part), sum(part)))):
+        if not math.isfinite(sum(part)):
             part = [y for y in part if math.isfinite(y)]
         if part:
             points.append((xs[begin + (end - begin) // 2], min(part), max(part)))

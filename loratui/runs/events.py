@@ -27,7 +27,7 @@ MEASUREMENTS = frozenset({"step", "memory", "validation", "scored"})
 _CRC_MEMBER = b',"crc":"'
 _TAIL = len(_CRC_MEMBER) + 8 + 2
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_encoder = msgspec.json.Encoder(decimal_format="number")
+_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 

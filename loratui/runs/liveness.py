@@ -205,7 +205,9 @@ def newest_beat(run: RunDir) -> float:
 
 def _crashed(state: RunState, reason: str) -> RunState:
     if state.checkpoints:
-        advice = f"Resume with `loratui resume {state.run_id}` or press r: it goes on from the last good checkpoint."
+        advice = (
+            f"Resume with `loratui resume {state.run_id}` or press r; it goes on from its last checkpoint."
+        )
     elif state.memo.took_over:
         advice = f"Start it again with `loratui resume {state.run_id}` or press r; it had no checkpoint yet."
     else:
