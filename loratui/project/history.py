@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ from loratui.project.history_write import FileWriter, WriteProblem
 
 ActorKind = Literal["hand", "batch", "captioner", "import", "restore"]
 PINNED = "pinned"
+_WRITERS = 8
+"""Threads that replace files: on slow disks each rename waits, and waits overlap."""
 _SYNC_EACH = 32
 """Up to so many files are flushed one by one; above, the whole file system at once."""
 
@@ -122,8 +125,20 @@ class Step:
     after: bytes | None
 
 
+class _FailedAt(Exception):
+    """A file could not be written."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(str(path))
+        self.path = path
+        self.why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
 class History:
     """The history of one project.
+
+    Attributes:
+        on_progress: called with (done, of) now and then while many files are written, from any thread.
 
     Args:
         root: the project folder.
@@ -136,6 +151,7 @@ class History:
         self.folder = self.root / ".loratui" / "history"
         self.log = HistoryLog(self.folder / "log.jsonl")
         self.timeout = timeout
+        self.on_progress: Callable[[int, int], None] | None = None
         self._writer = FileWriter((self.root, *roots))
         self._mutex = threading.RLock()
         self.log.refresh()
@@ -420,13 +436,11 @@ class History:
     def _replace(self, number: int, changes: Sequence[FileChange]) -> None:
         made: list[FileChange] = []
         try:
-            for change in changes:
-                self._writer.write(change.path, change.after, number)
-                made.append(change)
+            self._write_all(changes, made, number)
             self._flush([c.path for c in changes])
-        except (OSError, WriteProblem) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            name = changes[min(len(made), len(changes) - 1)].path
+        except (_FailedAt, OSError) as error:
+            why = error.why if isinstance(error, _FailedAt) else error.strerror
+            name = error.path if isinstance(error, _FailedAt) else "a folder"
             try:
                 for change in reversed(made):
                     self._writer.write(change.path, change.before, number)
@@ -440,6 +454,34 @@ class History:
                 f"{name} cannot be written: {why}.", "Nothing was changed; mend that, then try again."
             ) from error
         self.log.append([{"k": "done", "id": number}])
+
+    def _write_all(self, changes: Sequence[FileChange], made: list[FileChange], number: int) -> None:
+        """Write them, several at a time when there are many; `made` grows by each one that is done.
+
+        Raises:
+            _FailedAt: the first failure, when all that were under way have ended.
+        """
+        stop = threading.Event()
+
+        def one(change: FileChange) -> None:
+            if stop.is_set():
+                return
+            try:
+                self._writer.write(change.path, change.after, number)
+            except (OSError, WriteProblem) as error:
+                stop.set()
+                raise _FailedAt(change.path, error) from error
+            made.append(change)
+            if self.on_progress is not None and len(made) % 100 == 0:
+                self.on_progress(len(made), len(changes))
+
+        if len(changes) <= _SYNC_EACH:
+            for change in changes:
+                one(change)
+            return
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            for done in [pool.submit(one, change) for change in changes]:
+                done.result()
 
     def _flush(self, paths: Sequence[Path]) -> None:
         """Everything on disk before the log says so."""
