@@ -67,6 +67,29 @@ def update_toml(path: Path, changes: Mapping[str, Any]) -> None:
     write_text(path, tomlkit.dumps(document))
 
 
+def append_table(path: Path, name: str, values: Mapping[str, Any]) -> None:
+    """Append one `[[name]]` table to a TOML file, keeping its comments.
+
+    Raises:
+        ConfigError: the file cannot be read, parsed or written.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+        raise ConfigError(f"{path} cannot be changed: {error}.", "Mend the file, then try again.") from error
+    table = tomlkit.table()
+    for key, value in values.items():
+        table[key] = value
+    if name not in document:
+        document[name] = tomlkit.aot()
+    array: Any = document[name]
+    array.append(table)
+    write_text(path, tomlkit.dumps(document))
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically: temp file beside it, flushed, renamed over it.
 

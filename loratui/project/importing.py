@@ -15,11 +15,14 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from loratui.dataset.scan import SUFFIXES, Source, walk_sources
 from loratui.dataset.sidecar import SUFFIXES as CAPTION_SUFFIXES
 from loratui.errors import DatasetError, Problem
+
+if TYPE_CHECKING:
+    from loratui.project.project import Project
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 1024**2
@@ -112,6 +115,65 @@ def import_pictures(
     else:
         raise DatasetError(f"{source} does not exist.", "Check the path.")
     return report
+
+
+def import_into(
+    project: Project, source: Path, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Imported, Path]:
+    """`import_pictures` into a project: into its data set, or into a new source beside it.
+
+    A folder with kohya's `N_name` folders is read as kohya reads it, so loose pictures and such folders are
+    not mixed: what does not fit goes to a folder of its own, which is added to loratui.toml.
+
+    Returns:
+        The report, and the folder the pictures went to.
+    """
+    first = project.scan_sources()[0].path
+    inside = first.is_relative_to(project.root)
+    target = first if inside and _fits(source, first) else _free_folder(project.root, source)
+    report = import_pictures(source, target, on_progress)
+    if target != first and report.images:
+        project.add_source(target.relative_to(project.root).as_posix())
+    return report, target
+
+
+def _fits(source: Path, target: Path) -> bool:
+    if not target.is_dir() or next(walk_sources([Source(target)]), None) is None:
+        return True
+    tops = {p.name for p in target.iterdir() if p.is_dir()}
+    return any(map(_is_kohya, tops)) == any(map(_is_kohya, _tops(source)))
+
+
+def _is_kohya(name: str) -> bool:
+    number, sign, _ = name.partition("_")
+    return bool(sign) and number.isascii() and number.isdecimal() and int(number) >= 1
+
+
+def _tops(source: Path) -> set[str]:
+    """Names of the folders at the top of a folder or archive."""
+    try:
+        if source.is_dir():
+            return {p.name for p in source.iterdir() if p.is_dir()}
+        if source.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(source) as zipped:
+                names = zipped.namelist()
+        else:
+            with tarfile.open(source, "r:*") as tarred:
+                names = tarred.getnames()
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError):
+        return set()  # the import itself says what is wrong with it
+    return {parts[0] for name in names if len(parts := PurePosixPath(name).parts) > 1}
+
+
+def _free_folder(root: Path, source: Path) -> Path:
+    stem = "".join(
+        c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in source.name.split(".")[0]
+    )
+    stem = f"dataset-{stem.strip('-.') or 'import'}"[:60]
+    number = 1
+    while (path := root / (stem if number == 1 else f"{stem}-{number}")).exists():
+        number += 1
+    return path
 
 
 def _folder(source: Path) -> Iterator[_Entry]:

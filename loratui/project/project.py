@@ -207,6 +207,23 @@ class Project:
             raise ProjectError(error.message, error.advice, error.problems) from error
         return Project.open(self.root)
 
+    def add_source(self, path: str, repeats: int = 1) -> Project:
+        """Add a `[[sources]]` to loratui.toml, comments kept.
+
+        Raises:
+            ProjectError: the file cannot be read or written.
+        """
+        from loratui.config.write import append_table
+
+        try:
+            if not self.places.get("sources.0"):  # the default source stands in no file yet
+                for source in self.sources:
+                    append_table(self.file, "sources", {"path": source.path, "repeats": source.repeats})
+            append_table(self.file, "sources", {"path": path, "repeats": repeats})
+        except ConfigError as error:
+            raise ProjectError(error.message, error.advice, error.problems) from error
+        return Project.open(self.root)
+
     def scan_sources(self) -> list[Source]:
         """The sources with absolute paths, for `dataset.scan`."""
         from loratui.dataset.scan import Source

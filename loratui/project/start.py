@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A training that can be launched.
+    """A training as it would be launched.
 
     Attributes:
         config: with base, family and prompts filled in.
-        base: the folder or file of the base.
-        family: name of its family.
+        base: the folder or file of the base; an empty path when it was not found.
+        family: name of its family, empty when unknown.
         scan: the pictures.
         plan: the arithmetic.
-        warnings: what does not stop it and should be known.
+        problems: what keeps it from starting (errors), and what should be known.
     """
 
     config: RunConfig
@@ -44,14 +44,27 @@ class Ready:
     family: str
     scan: Scan
     plan: Plan
-    warnings: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def errors(self) -> list[Problem]:
+        """What keeps it from starting."""
+        return [p for p in self.problems if p.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """What should be known and does not stop it."""
+        return [p for p in self.problems if p.severity != "error"]
 
 
-def prepare(project: Project, config: RunConfig, device: str | None = None) -> Ready:
-    """Check a training without changing anything on disk.
+def assess(project: Project, config: RunConfig, device: str | None = None, scan: Scan | None = None) -> Ready:
+    """Check a training in every way that needs no torch, changing nothing on disk.
 
-    Raises:
-        RequestError: with every problem found: base, pictures, settings, device, disk.
+    Args:
+        project: the project.
+        config: resolved settings.
+        device: overrides memory.device.
+        scan: the project's pictures read with the same data settings, when that was done already.
     """
     from loratui.plan.plan import plan
 
@@ -59,33 +72,42 @@ def prepare(project: Project, config: RunConfig, device: str | None = None) -> R
         config = replace(config, memory=replace(config.memory, device=device))
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
-    problems = [*check(config), *check_device(config, has_cuda())]
+    problems = [*_errors(check(config)), *check_device(config, has_cuda())]
     base, family = Path(), ""
     try:
         base, family, found = find_base(project, config)
         problems += found
     except LoratuiError as error:
         problems += _as_problems(error, "model.base")
-    scan = project.scan(config.data)
+    scan = scan or project.scan(config.data)
     if not scan.pictures:
         problems += scan.errors or [_no_pictures(project)]
-    if not any(p.severity == "error" for p in problems):
-        config = _filled(project, config, family, scan)
+    elif scan.errors:
+        count = len(scan.errors)
+        message = f"{count} picture{'s' if count > 1 else ''} or folders cannot be read and are left out."
+        problems.append(Problem("data", "left-out", "warning", message, advice="`loratui scan` lists them."))
+    config = _filled(project, config, family, scan)
     planned = plan(project, config, scan, base=base if family else None)
     problems += planned.problems
-    if not (planned.steps or any(p.severity == "error" for p in problems)):
+    if scan.pictures and not planned.steps:
         problems.append(
             Problem("optimizer.steps", "no-steps", "error", "the settings give no training step.")
         )
-    errors = [p for p in problems if p.severity == "error"]
-    if errors:
-        raise request_error(errors)
-    left_out = scan.errors
-    notes = [p for p in problems if p.severity != "error"]
-    if left_out:
-        message = f"{len(left_out)} of the pictures or folders cannot be read and are left out."
-        notes.append(Problem("data", "left-out", "warning", message, advice="`loratui scan` lists them."))
-    return Ready(config, base, family, scan, planned, tuple(notes))
+    return Ready(config, base, family, scan, planned, tuple(problems))
+
+
+def prepare(
+    project: Project, config: RunConfig, device: str | None = None, scan: Scan | None = None
+) -> Ready:
+    """`assess`, with an error when something keeps the training from starting.
+
+    Raises:
+        RequestError: with every problem found: base, pictures, settings, device, disk.
+    """
+    ready = assess(project, config, device, scan)
+    if ready.errors:
+        raise request_error(ready.errors)
+    return ready
 
 
 def start_training(
@@ -230,6 +252,10 @@ def request_error(problems: list[Problem]) -> RequestError:
     return RequestError(f"{len(problems)} problems keep the training from starting.", "", tuple(problems))
 
 
+def _errors(problems: list[Problem]) -> list[Problem]:
+    return [p for p in problems if p.severity == "error"]
+
+
 def _as_problems(error: LoratuiError, path: str) -> list[Problem]:
     return list(error.problems) or [Problem(path, "bad-base", "error", error.message, advice=error.advice)]
 
@@ -249,11 +275,12 @@ def _filled(project: Project, config: RunConfig, family: str, scan: Scan) -> Run
     """The settings with everything that the project decides written out."""
     prompts = config.samples.prompts or project.prompts
     if not prompts:
-        prompts = (project.trigger or scan.pictures[0].caption or "a photo",)
+        first = scan.pictures[0].caption if scan.pictures else ""
+        prompts = (project.trigger or first or "a photo",)
     prompts = tuple(p.replace("{trigger}", project.trigger).strip() for p in prompts)
     return replace(
         config,
-        model=replace(config.model, family=family),
+        model=replace(config.model, family=family or config.model.family),
         samples=replace(config.samples, prompts=prompts),
         saving=replace(config.saving, name=slug(config.saving.name or project.name)),
     )

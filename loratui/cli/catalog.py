@@ -1,0 +1,109 @@
+"""`presets`, `families` and `config schema`: what there is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from loratui.cli.output import Output, problem_lines
+
+
+def add(commands: Any) -> None:
+    """Register the commands."""
+    presets = commands.add_parser("presets", help="the presets, or one of them", description="List presets.")
+    presets.add_argument("name", nargs="?", metavar="NAME", help="show this one with its settings")
+    presets.add_argument("--json", action="store_true", help="print as JSON")
+    presets.set_defaults(run=run_presets)
+
+    families = commands.add_parser("families", help="the model families", description="List model families.")
+    families.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+    families.add_argument("--json", action="store_true", help="print as JSON")
+    families.set_defaults(run=run_families)
+
+    config = commands.add_parser("config", help="settings", description="About the settings.")
+    parts = config.add_subparsers(dest="part", metavar="PART", required=True)
+    schema = parts.add_parser(
+        "schema", help="every setting with its help", description="Every setting with type, default and help."
+    )
+    schema.add_argument("--json", action="store_true", help="print a JSON Schema, for editors")
+    schema.set_defaults(run=run_schema)
+
+
+def _root() -> Path | None:
+    """The project that the current folder is in, whose own presets count too."""
+    from loratui.project.project import find_root
+
+    return find_root(Path.cwd())
+
+
+def run_presets(args: argparse.Namespace, out: Output) -> int:
+    """List presets, or show one."""
+    from loratui.config.presets import list_presets, load_preset
+
+    if args.name:
+        preset = load_preset(args.name, _root())
+        out.document(preset.as_json())
+        out.line(f"{preset.name}: {preset.title}")
+        out.line(f"  {preset.about}")
+        out.line(f"  {preset.path}")
+        out.line()
+        out.lines(f"  {key} = {value}" for key, value in preset.values.items())
+        return 0
+    presets, problems = list_presets(_root())
+    out.document([p.as_json() for p in presets])
+    out.table(
+        [
+            (p.name, p.family or "any", f"{p.memory_gib:g} GB" if p.memory_gib else "-", p.about)
+            for p in presets
+        ],
+        ("name", "family", "memory", "what it is for"),
+    )
+    for text in problem_lines(problems):
+        out.note(text)
+    return 0
+
+
+def run_families(args: argparse.Namespace, out: Output) -> int:
+    """List families, or show one."""
+    import difflib
+    from dataclasses import asdict
+
+    from loratui.errors import ConfigError
+    from loratui.families.spec import FAMILIES, family_spec
+
+    rows = list(FAMILIES)
+    if args.name:
+        row = family_spec(args.name)
+        if row is None:
+            names = [f.name for f in FAMILIES]
+            near = difflib.get_close_matches(args.name, names, 1)
+            advice = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
+            raise ConfigError(f"There is no family {args.name!r}.", advice)
+        rows = [row]
+    found = [{k: v for k, v in asdict(row).items() if k != "module"} for row in rows]
+    out.document(found[0] if args.name else found)
+    out.table(
+        [(f.name, f.title, f"{f.resolution} px", f.notes) for f in rows],
+        ("name", "title", "resolution", "notes"),
+    )
+    return 0
+
+
+def run_schema(args: argparse.Namespace, out: Output) -> int:
+    """Every setting with its help; with --json a JSON Schema."""
+    from loratui.config.docs import field_table, json_schema, section_docs
+
+    out.document(json_schema())
+    section = ""
+    for info in field_table().values():
+        if info.section != section:
+            section = info.section
+            out.line()
+            out.line(f"[{section}]  {section_docs()[section]}")
+        default = '""' if info.default == "" else "[]" if info.default == () else info.default
+        name = f"{info.key} (--set {info.short})" if info.short and info.short != info.key else info.key
+        takes = " | ".join(info.choices) if info.choices else info.kind
+        out.line(f"  {name}: {takes} = {str(default).lower() if info.kind == 'bool' else default}")
+        out.line(f"      {info.help}")
+    return 0

@@ -1,0 +1,84 @@
+"""Following a run from the command line: its events as progress lines, until it ends."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from loratui.cli.output import Output, duration
+
+if TYPE_CHECKING:
+    from loratui.runs.directory import RunDir
+    from loratui.runs.state import RunState
+
+POLL_S = 0.25
+
+
+def follow(run: RunDir, out: Output) -> RunState:
+    """Print what happens in `run` until it ends; returns its last state.
+
+    An interrupt ends the following, never the run.
+    """
+    from loratui.runs.state import ENDED
+    from loratui.runs.status import Watch
+
+    watch = Watch(run)
+    last = ""
+    try:
+        while True:
+            for event in watch.poll():
+                _tell(event, watch.folded, out)
+            state = watch.state
+            if state.state != last:
+                last = state.state
+                out.note(f"{run.id}: {state.state}{f' ({state.reason})' if state.reason else ''}")
+            if state.state in ENDED:
+                return state
+            text = _progress(state)
+            if text:
+                out.progress(text)
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        out.note(
+            f"The run goes on. `loratui attach {run.id}` follows it again, `loratui stop {run.id}` ends it."
+        )
+        raise
+
+
+def _progress(state: RunState) -> str:
+    if state.state == "running" and state.step:
+        parts = [f"step {state.step}/{state.steps}"]
+        if state.loss is not None:
+            parts.append(f"loss {state.loss_smooth if state.loss_smooth is not None else state.loss:.4f}")
+        if state.step_s:
+            parts.append(
+                f"{1 / state.step_s:.2f} steps/s" if state.step_s < 1 else f"{state.step_s:.2f} s/step"
+            )
+        if state.eta_s is not None:
+            parts.append(f"{duration(state.eta_s)} left")
+        return "  ".join(parts)
+    if state.progress is not None:
+        return f"{state.progress.what}  {state.progress.done}/{state.progress.total}"
+    return ""
+
+
+def _tell(event: dict[str, Any], state: RunState, out: Output) -> None:
+    """The events that deserve a line of their own."""
+    kind = event.get("kind")
+    if kind == "sample":
+        if event.get("index") == 0:
+            out.note(f"  samples of step {event.get('step')}: {event.get('path')}")
+    elif kind == "checkpoint":
+        out.note(f"  checkpoint: {event.get('path')}")
+    elif kind == "sample_failed":
+        out.note(f"  sample failed at step {event.get('step')}: {event.get('error')}")
+    elif kind in {"warning", "error"}:
+        advice = f" {event.get('advice')}" if event.get("advice") else ""
+        out.note(f"  {kind}: {event.get('message')}{advice}")
+    elif kind == "exported":
+        out.note(f"  exported: {event.get('path')}")
+    elif kind == "verified":
+        matched = event.get("matched") or {}
+        if isinstance(matched, dict):
+            shares = ", ".join(f"{name} {pair[0]}/{pair[1]}" for name, pair in matched.items())
+            out.note(f"  verified: {shares}")

@@ -1,0 +1,57 @@
+"""What commands share: which project or run is meant, and how a run is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loratui.project import Project
+    from loratui.runs.directory import RunDir
+    from loratui.runs.state import RunState
+
+
+def project_at(folder: str) -> Project:
+    """The project in a folder."""
+    from loratui.project import Project
+
+    return Project.open(folder)
+
+
+def run_named(text: str) -> RunDir:
+    """The run that is meant by a path, an id or its beginning, a name, or `last`."""
+    from loratui.runs.directory import find_run
+
+    return find_run(text, Path.cwd())
+
+
+def lora_path(run: RunDir, state: RunState) -> str:
+    """Absolute path of the exported file, or an empty string."""
+    if not state.exported:
+        return ""
+    return str(run.path / state.exported)
+
+
+def summary(run: RunDir, state: RunState) -> dict[str, Any]:
+    """A run as one JSON object of a list."""
+    return {
+        "id": run.id,
+        "name": state.name or run.name,
+        "path": str(run.path),
+        "state": state.state,
+        "job": state.job,
+        "preset": state.preset,
+        "family": state.family,
+        "step": state.step,
+        "steps": state.steps,
+        "loss": state.loss_smooth if state.loss_smooth is not None else state.loss,
+        "eta_s": state.eta_s,
+        "created_at": state.created_at,
+        "lora": lora_path(run, state),
+        "reason": state.reason,
+    }
+
+
+def learning_rate(state: RunState) -> float | None:
+    """The learning rate, the largest where groups differ."""
+    return max(state.lr.values()) if state.lr else None

@@ -1,0 +1,182 @@
+"""`new`, `scan` and `plan`: projects before a training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratui.cli.output import Output, size_text
+from loratui.cli.training import add_setting_options, tell_problems
+
+if TYPE_CHECKING:
+    from loratui.plan.plan import Plan
+
+
+def add(commands: Any) -> None:
+    """Register the commands."""
+    new = commands.add_parser(
+        "new",
+        help="make a project",
+        description="Make a project in DIR. Pictures that lie in DIR already are used where they are.",
+    )
+    new.add_argument("dir", metavar="DIR")
+    new.add_argument(
+        "--base", required=True, metavar="MODEL", help="diffusers folder, .safetensors file, Hub id, or demo"
+    )
+    new.add_argument("--trigger", default="", metavar="T", help="the words that stand for what is learned")
+    new.add_argument("--images", metavar="SRC", help="folder, zip or tar of pictures; they are copied")
+    new.add_argument("--preset", default="", metavar="P", help="the preset its runs start from")
+    new.add_argument("--name", default="", metavar="N", help="default: the folder's name")
+    new.add_argument("--json", action="store_true", help="print the result as JSON")
+    new.set_defaults(run=run_new)
+
+    scan = commands.add_parser(
+        "scan",
+        help="pictures, buckets and problems of a project",
+        description="Read the pictures of a project.",
+    )
+    scan.add_argument("dir", metavar="DIR", help="a project, or any folder of pictures")
+    scan.add_argument("--json", action="store_true", help="print images, buckets and problems as JSON")
+    scan.set_defaults(run=run_scan)
+
+    plan = commands.add_parser(
+        "plan", help="what a training would do and need", description="Plan a training without starting it."
+    )
+    plan.add_argument("dir", metavar="DIR", help="the project")
+    add_setting_options(plan)
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(run=run_plan)
+
+
+def run_new(args: argparse.Namespace, out: Output) -> int:
+    """Make a project."""
+    from loratui.config.presets import load_preset
+    from loratui.families.detect import detect, locate
+    from loratui.project import Project
+    from loratui.project.start import request_error
+
+    folder = Path(args.dir).expanduser()
+    base = locate(args.base, Path.cwd())
+    found = detect(base)
+    errors = [p for p in found.problems if p.severity == "error"]
+    if errors:
+        raise request_error(errors)
+    preset = args.preset or ("demo" if args.base == "demo" else f"{found.family}-character")
+    load_preset(preset, folder)
+    images = Path(args.images).expanduser() if args.images else None
+    project = Project.create(
+        folder,
+        args.base,
+        args.trigger,
+        images,
+        name=args.name,
+        preset=preset,
+        on_progress=lambda done, total: out.progress(f"copying  {done}{f'/{total}' if total else ''}"),
+    )
+    out.end_progress()
+    scan = project.scan(project.resolve().data)
+    out.document(
+        {
+            "project": str(project.root),
+            "name": project.name,
+            "base": project.base,
+            "family": found.family,
+            "trigger": project.trigger,
+            "preset": project.preset,
+            "images": len(scan.pictures),
+            "problems": [p.as_dict() for p in scan.problems],
+        }
+    )
+    out.line(f"Made {project.file} ({found.what or found.family}, {len(scan.pictures)} pictures).")
+    if not scan.pictures:
+        out.line(
+            f"  Put pictures into {project.scan_sources()[0].path}, or `loratui import FOLDER {args.dir}`."
+        )
+    else:
+        out.line(f"  loratui {args.dir}   opens the app; loratui train {args.dir} --wait   trains here")
+    tell_problems([p for p in scan.problems if p.severity != "info"], out)
+    return 0
+
+
+def run_scan(args: argparse.Namespace, out: Output) -> int:
+    """Read the pictures of a project, or of any folder."""
+    from loratui.dataset.scan import Source, scan
+    from loratui.errors import DatasetError
+    from loratui.project import FILE_NAME, Project
+
+    def show(done: int) -> None:
+        out.progress(f"reading  {done}")
+
+    folder = Path(args.dir).expanduser()
+    if not (folder / FILE_NAME).exists() and folder.is_dir():
+        found = scan([Source(folder.absolute())], root=folder.absolute(), on_progress=show)
+    else:
+        project = Project.open(folder)
+        found = project.scan(project.resolve().data, show)
+    out.end_progress()
+    if not found.pictures:
+        errors = found.errors
+        raise DatasetError(
+            f"There is no usable picture in {folder}.",
+            "Put pictures there, or `loratui import FOLDER DIR` copies some in.",
+            errors,
+        )
+    out.document(found.as_json())
+    out.line(f"{len(found.pictures)} pictures in {len(found.buckets)} buckets.")
+    out.table(
+        [(f"{b.width} x {b.height}", f"{b.images}", f"{b.repeated}") for b in found.buckets],
+        ("bucket", "pictures", "with repeats"),
+    )
+    tell_problems(found.problems, out)
+    return 0
+
+
+def run_plan(args: argparse.Namespace, out: Output) -> int:
+    """Plan a training; exit 2 when something would keep it from starting."""
+    from loratui.cli.places import project_at
+    from loratui.config.presets import parse_set
+    from loratui.project.start import assess
+
+    project = project_at(args.dir)
+    config = project.resolve(args.preset, parse_set(args.settings))
+    ready = assess(project, config)
+    errors = [p for p in ready.problems if p.severity == "error"]
+    document = ready.plan.as_json()
+    document["family"] = ready.family
+    document["problems"] = [p.as_dict() for p in ready.problems]
+    out.document(document)
+    _tell_plan(ready.plan, out)
+    tell_problems(ready.problems, out)
+    if errors and not out.json:
+        out.note(
+            f"loratui: {len(errors)} problem{'s' if len(errors) > 1 else ''} would keep this from starting."
+        )
+    return 2 if errors else 0
+
+
+def _tell_plan(plan: Plan, out: Output) -> None:
+    optimizer = plan.config.optimizer
+    batch = plan.config.data.batch_size
+    out.line(
+        f"{plan.images} pictures, {plan.repeated} with repeats: {plan.per_epoch} batches of {batch} an epoch; "
+        f"{plan.steps} steps"
+        + (f" of {optimizer.accumulation} batches" if optimizer.accumulation > 1 else "")
+        + f" = {plan.epochs} epochs."
+    )
+    for bucket in plan.buckets:
+        left = f", the last of {bucket.leftover}" if bucket.leftover else ""
+        out.line(
+            f"  {bucket.width} x {bucket.height}: {bucket.repeated} pictures, {bucket.batches} batches{left}"
+        )
+    if plan.sizes is not None:
+        sure = "" if plan.sizes.exact else "about "
+        out.line(
+            f"LoRA: {plan.sizes.layers} layers, {sure}{plan.sizes.lora:,} numbers, {size_text(plan.lora_bytes)}."
+        )
+    if plan.memory is not None:
+        out.line(f"Memory: roughly {plan.memory.total_gib:.1f} GiB.")
+    out.line(
+        f"Disk: {size_text(plan.disk['total'])} for {plan.saves} checkpoints and {plan.pictures} samples; "
+        f"{size_text(plan.disk['free'])} free."
+    )

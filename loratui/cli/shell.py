@@ -1,0 +1,157 @@
+"""From arguments to an exit code: the parser, the choice of command, the end of every error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import loratui
+from loratui.cli.output import Output
+
+Command = Callable[[argparse.Namespace, Output], int]
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+class UsageError(Exception):
+    """The arguments do not fit; carries the usage line of the command they were given to."""
+
+    def __init__(self, message: str, usage: str) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises instead of exiting, so that errors look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as a `UsageError`."""
+        raise UsageError(message, self.format_usage().strip())
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser, and the commands by name."""
+    from loratui.cli import catalog, doctor, files, hub, projects, runs, training, weights
+
+    parser = Parser(
+        prog="loratui",
+        description="Train diffusion LoRAs in the terminal. Without a command: the app on DIR, or here.",
+        epilog="`loratui COMMAND --help` says more.\nExit codes: 0 done, 1 the job failed, 2 the request was wrong.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
+    for group in (training, projects, files, runs, weights, catalog, hub, doctor):
+        group.add(commands)
+    return parser, dict(commands.choices)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; see `loratui.cli.main`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows escapes
+    out = Output(json="--json" in argv)
+    try:
+        return _run(argv, out)
+    except BrokenPipeError:  # `loratui runs | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        out.end_progress()
+        out.note("Interrupted.")
+        return EXIT_INTERRUPTED
+    except SystemExit as error:  # argparse after --help and --version
+        return error.code if isinstance(error.code, int) else 0
+    except UsageError as error:
+        out.failure(str(error), error.usage)
+        return 2
+    except Exception as error:  # the last stop: a person sees one line, never a traceback
+        return _failed(error, out)
+
+
+def _run(argv: list[str], out: Output) -> int:
+    parser, commands = build_parser()
+    if not argv or not (argv[0] in commands or argv[0].startswith("-")):
+        return _app(argv, commands, parser, out)
+    args = parser.parse_args(argv)
+    command: Command | None = getattr(args, "run", None)
+    if command is None:
+        return _app([], commands, parser, out)
+    code = command(args, out)
+    sys.stdout.flush()
+    return code
+
+
+def _app(argv: Sequence[str], commands: dict[str, Parser], parser: Parser, out: Output) -> int:
+    """The app on a folder; a word that is no folder is taken for a mistyped command."""
+    if argv:
+        word = argv[0]
+        folder = Path(word).expanduser()
+        if not folder.is_dir():
+            import difflib
+
+            near = difflib.get_close_matches(word, commands, 1)
+            hint = f"Did you mean `loratui {near[0]}`?" if near else "`loratui --help` lists the commands."
+            out.failure(f"{word!r} is neither a command nor a folder.", hint)
+            return 2
+        if len(argv) > 1:
+            raise UsageError(f"unexpected argument: {argv[1]}", parser.format_usage().strip())
+    else:
+        folder = Path.cwd()
+    return open_app(folder, out)
+
+
+def open_app(folder: Path, out: Output, open_run: str | None = None, replay: Path | None = None) -> int:
+    """The full-screen app; needs a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        out.failure(
+            "The app needs a terminal.",
+            "Use a command instead, such as `loratui runs`; `loratui --help` lists them.",
+        )
+        return 2
+    from loratui.ui import run as run_app
+
+    return run_app(folder.absolute(), open_run=open_run, replay=replay)
+
+
+def _failed(error: Exception, out: Output) -> int:
+    from loratui.errors import LockedError, LoratuiError, RequestError
+
+    out.end_progress()
+    if isinstance(error, LoratuiError):
+        out.failure(error.message, error.advice, error.problems)
+        # a run that another process holds was the wrong one to ask for
+        return 2 if isinstance(error, (RequestError, LockedError)) else error.exit_code
+    report = _write_report(error)
+    first = next(iter(str(error).splitlines()), "")
+    text = f"Unexpected {type(error).__name__}{': ' + first if first else ''}."
+    out.failure(text, f"The details are in {report}; please report them." if report else "")
+    return 1
+
+
+def _write_report(error: Exception) -> Path | None:
+    """Leave the traceback in the state folder; None when even that fails."""
+    import time
+    import traceback
+
+    from loratui.paths import state_dir
+
+    try:
+        folder = state_dir() / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        lines = [f"loratui {loratui.__version__}, Python {sys.version.split()[0]}, {' '.join(sys.argv)}", ""]
+        path.write_text(
+            "\n".join(lines) + "".join(traceback.format_exception(error)),
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,151 @@
+"""`export` and `verify`: weight files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratui.cli.output import Output, size_text
+from loratui.cli.training import tell_problems
+
+if TYPE_CHECKING:
+    from loratui.runs.directory import RunDir
+
+
+def add(commands: Any) -> None:
+    """Register the commands."""
+    export = commands.add_parser(
+        "export",
+        help="write a LoRA file from a run, or from another file",
+        description="Write the LoRA of a run (or another LoRA file) in the format that a program loads.",
+    )
+    export.add_argument("source", metavar="RUN|FILE")
+    export.add_argument(
+        "--format",
+        choices=("kohya", "peft"),
+        default="kohya",
+        help="kohya: ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers; peft: diffusers and PEFT",
+    )
+    export.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of this step instead of the newest"
+    )
+    export.add_argument("--out", metavar="F", help="file to write; default: in the run's export folder")
+    export.add_argument("--force", action="store_true", help="replace the file that --out names")
+    export.add_argument("--json", action="store_true", help="print the result as JSON")
+    export.set_defaults(run=run_export)
+
+    verify = commands.add_parser(
+        "verify",
+        help="which programs would load a LoRA file, and how much of it",
+        description="Check a LoRA file against the key tables of diffusers, ComfyUI and A1111.",
+    )
+    verify.add_argument("file", metavar="FILE", help="a LoRA file, or a run: its exported file")
+    verify.add_argument(
+        "--json", action="store_true", help="print family, format, rank, matched, problems as JSON"
+    )
+    verify.set_defaults(run=run_verify)
+
+
+def run_export(args: argparse.Namespace, out: Output) -> int:
+    """Write a LoRA in the wanted format and check the result; exit 1 when it would not load everywhere."""
+    from loratui.errors import WeightsError
+    from loratui.weights.convert import convert_file
+    from loratui.weights.verify import verify_file
+
+    given = Path(args.source).expanduser()
+    if given.is_file():
+        source, dtype, folder, stem = given, "", given.parent, given.stem
+    else:
+        source, dtype, folder, stem = _of_run(args.source, args.step)
+    ending = "" if args.format == "kohya" else f"-{args.format}"
+    target = Path(args.out).expanduser() if args.out else folder / f"{stem}{ending}.safetensors"
+    if target.is_dir():
+        target = target / f"{stem}{ending}.safetensors"
+    if target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    same = target.exists() and target.resolve() == source.resolve()
+    if target.exists() and not same and not args.force and args.out:
+        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
+    if not same or verify_file(source).format != args.format:
+        convert_file(source, target, args.format, dtype)
+    found = verify_file(target)
+    out.document({**found.as_json(), "file": str(target), "source": str(source)})
+    out.line(f"{target} ({args.format}, rank {found.rank}, {size_text(target.stat().st_size)})")
+    _tell_matched(found.matched, out)
+    # PEFT files are for diffusers and PEFT: what the others would drop was known before
+    wanted = (
+        found.matched if args.format == "kohya" else {"diffusers": found.matched.get("diffusers", (0, 0))}
+    )
+    good = all(n == of for n, of in wanted.values())
+    if not good:
+        tell_problems(found.problems, out)
+    return 0 if good else 1
+
+
+def _of_run(text: str, step: int | None) -> tuple[Path, str, Path, str]:
+    """(file, precision to write, folder, stem) of a run's LoRA: the exported file, else a checkpoint's."""
+    from loratui.cli.places import lora_path, run_named
+    from loratui.config.load import load_run
+    from loratui.errors import RunError
+    from loratui.runs.status import status
+
+    run = run_named(text)
+    state = status(run)
+    info, config = load_run(run.config_path)
+    stem = config.saving.name or info.name or run.name
+    exported = lora_path(run, state)
+    if step is None and exported and Path(exported).is_file():
+        return Path(exported), "", run.export_dir, stem
+    steps = _checkpoints(run)
+    chosen = step if step is not None else max(steps, default=None)
+    if chosen is None or chosen not in steps:
+        known = ", ".join(map(str, sorted(steps))) or "none yet"
+        advice = "Wait for the first checkpoint, or ask for one: `loratui save RUN`." if not steps else ""
+        what = "has no checkpoint" if step is None else f"has no checkpoint of step {step}"
+        raise RunError(f"The run {run.id} {what} (there are: {known}).", advice)
+    return steps[chosen], config.saving.dtype, run.export_dir, f"{stem}-{chosen:06d}"
+
+
+def _checkpoints(run: RunDir) -> dict[int, Path]:
+    """Step -> LoRA file of each whole checkpoint."""
+    found: dict[int, Path] = {}
+    for manifest in run.checkpoints_dir.glob("step-*/manifest.json"):
+        number = manifest.parent.name.removeprefix("step-")
+        file = manifest.parent / "lora.safetensors"
+        if number.isdecimal() and file.is_file():
+            found[int(number)] = file
+    return found
+
+
+def run_verify(args: argparse.Namespace, out: Output) -> int:
+    """Check a file; exit 1 when some program would drop a part of it."""
+    from loratui.cli.places import lora_path, run_named
+    from loratui.errors import RunError, WeightsError
+    from loratui.runs.status import status
+    from loratui.weights.verify import verify_file
+
+    path = Path(args.file).expanduser()
+    if path.suffix != ".safetensors" and not path.is_file():
+        try:
+            run = run_named(args.file)
+        except RunError:
+            raise WeightsError(f"{path} does not exist.", "Name a .safetensors file, or a run.") from None
+        exported = lora_path(run, status(run))
+        if not exported:
+            raise RunError(f"The run {run.id} has exported nothing yet.", f"`loratui export {run.id}` does.")
+        path = Path(exported)
+    found = verify_file(path)
+    out.document(found.as_json())
+    out.line(
+        f"{path}: {found.family or 'unknown family'}, {found.format or 'no LoRA keys'}, rank {found.rank}"
+    )
+    _tell_matched(found.matched, out)
+    tell_problems(found.problems, out)
+    if not found.format:
+        return 2
+    return 0 if found.ok else 1
+
+
+def _tell_matched(matched: dict[str, tuple[int, int]], out: Output) -> None:
+    out.table([(f"  {name}", f"{n}/{of} modules matched") for name, (n, of) in matched.items()])
