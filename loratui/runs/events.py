@@ -80,12 +80,7 @@ def with_non_finite(value: Any) -> Any:
 
 def encode_line(event: Event) -> bytes:
     """The line of `event`, with its CRC and the line break."""
-    try:
-        body = _encoder.encode(plain_json(event))[:-1]
-    except OverflowError:  # an integer beyond 64 bits
-        body = _encoder.encode({k: v if k in {"n", "t", "a", "kind"} else str(v) for k, v in event.items()})[
-            :-1
-        ]
+    body = _encoder.encode(plain_json(event))[:-1]
     return b'%b%b%08x"}\n' % (body, _CRC_MEMBER, zlib.crc32(body))
 
 

@@ -32,8 +32,7 @@ def test_a_line_comes_back(fields: dict[str, object]) -> None:
     line = encode_line(event)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     back = decode_line(line[:-1])
-    plain = json.loads(json.dumps(event, allow_nan=True), parse_constant=lambda c: {"NaN": "nan"}.get(c, c))
-    expected = json.loads(json.dumps(plain).replace('"Infinity"', '"inf"').replace('"-Infinity"', '"-inf"'))
+    expected = json.loads(json.dumps(event), parse_constant=lambda c: str(float(c)))
     assert same(back, expected)
 
 

@@ -57,8 +57,8 @@ odd = st.one_of(
     st.none(), st.booleans(), small, st.floats(), st.text(max_size=3), st.lists(small, max_size=2)
 )
 FIELDS = """
-    step loss lr step_s images times from_step attempt steps state reason id ok path prompts matched problems scores
-    message index device host pid rss_gib what done total
+    step loss lr step_s images times from_step attempt steps state reason id ok path prompts matched problems
+    scores message index device host pid rss_gib what done total
 """
 fields = st.dictionaries(st.sampled_from(FIELDS.split()), odd, max_size=6)
 sane: st.SearchStrategy[Event] = st.one_of(
