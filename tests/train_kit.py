@@ -28,6 +28,8 @@ from loratui.runs.directory import RunDir
 from loratui.runs.journal import Journal, read_events
 from loratui.runs.launch import newest_checkpoint, open_attempt
 
+torch.set_num_threads(1)  # these networks are too small to share, and the golden loss is one thread's
+
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "beta_end": 0.012,

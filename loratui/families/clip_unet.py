@@ -58,7 +58,8 @@ def load_folder(base: Path, dtype: torch.dtype, prediction: str, vae: Path | Non
     tokenizer_files = [p for p in sorted((base / "tokenizer").iterdir()) if p.is_file()]
     return _parts(
         unet, codec, text, tokenizer, read_json(base / "scheduler" / "scheduler_config.json"), prediction,
-        vae_identity, identity([*text_files, *tokenizer_files], text_config), identity(unet_files, unet_config),
+        vae_identity, identity([*text_files, *tokenizer_files], text_config),
+        identity(unet_files, unet_config),
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def load_single(
 
 
 def load_vae(source: Path, configs: Path | None = None) -> tuple[AutoencoderKL, str]:
-    """A KL codec in fp32 from a diffusers folder, or from an original-layout file (of a codec or a whole base).
+    """A KL codec in fp32 from a diffusers folder or an original-layout file (of a codec or a whole base).
 
     Returns:
         The codec and its content hash.
@@ -148,30 +149,30 @@ def _text_encoder(tensors: dict[str, Tensor], config: dict[str, Any]) -> CLIPTex
     with torch.device("meta"):
         historic = any(n.startswith("text_model.") for n in CLIPTextModel(settings).state_dict())
     named = {f"text_model.{n}" if historic else n: t for n, t in tensors.items() if "position_ids" not in n}
-    text = assemble(
+    return assemble(
         lambda: CLIPTextModel(settings),
         named,
         torch.float32,
         "text encoder",
         ("text_projection", "logit_scale"),
     )
-    return text
 
 
 def _parts(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: Any, scheduler: dict[str, Any],
+    unet: UNet2DConditionModel, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: Any,
+    scheduler: dict[str, Any],
     prediction: str, vae_identity: str, text_identity: str, base_hash: str,
 ) -> Parts:  # fmt: skip
     if prediction == "auto":
         prediction = scheduler.get("prediction_type") or "epsilon"
     if unet.config.in_channels != vae.config.latent_channels:
         raise BaseModelError(
-            f"The U-Net takes {unet.config.in_channels} channels and the VAE makes {vae.config.latent_channels}.",
+            f"The U-Net takes {unet.config.in_channels} channels, not the VAE's {vae.config.latent_channels}.",
             "Inpainting and picture-to-picture variants cannot be trained here; take the plain base model.",
         )
     if text.config.hidden_size != unet.config.cross_attention_dim:
         raise BaseModelError(
-            f"The text encoder's width {text.config.hidden_size} is not the U-Net's {unet.config.cross_attention_dim}.",
+            f"The U-Net takes text of {unet.config.cross_attention_dim} features, not {text.config.hidden_size}.",
             "The base mixes parts of different families.",
         )
     return Parts(
@@ -265,7 +266,7 @@ def encode_pictures(parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode_captions(parts: Parts, captions: Sequence[str]) -> list[Condition]:
-    """See `Family.encode_captions`. One at a time, so that the bits never depend on a caption's neighbours."""
+    """See `Family.encode_captions`. One at a time: the bits never depend on a caption's neighbours."""
     text, tokenizer = parts.text_encoders[TEXT_KEY], parts.tokenizers[TEXT_KEY]
     length = min(tokenizer.model_max_length, text.config.max_position_embeddings)
     found = []
@@ -300,7 +301,7 @@ def target_modules(denoiser: torch.nn.Module, target: str) -> list[str]:
 
 
 def structure_metadata(parts: Parts, family: str) -> dict[str, str]:
-    """For a base with other blocks than the true model's (the demo's): what `verify` needs to look names up."""
+    """What `verify` needs to look names up when the base has other blocks than the true model (the demo)."""
     unet = parts.denoiser.config
     structure = {
         "attention": ["CrossAttn" in kind for kind in unet.down_block_types],
@@ -312,5 +313,5 @@ def structure_metadata(parts: Parts, family: str) -> dict[str, str]:
 
 
 def kohya_name(module: str) -> str:
-    """`lora_unet_` and the diffusers path with underscores: the form every consumer of SD1/SD2 files reads."""
+    """`lora_unet_` and the diffusers path with underscores: what every consumer of SD1/SD2 files reads."""
     return "lora_unet_" + module.replace(".", "_")

@@ -1,6 +1,6 @@
 """Which family a base checkpoint is of, from JSON and safetensors headers alone: no torch, milliseconds.
 
-`locate` turns what the user names (folder, file, Hub id) into a path on this machine; `detect` says what it is.
+`locate` turns what the user names (folder, file, Hub id) into a path here; `detect` says what it is.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ def assemble(
             tensor = tensor.reshape(shape)  # 1x1 convolutions that became linear layers
         ready[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     module.load_state_dict(ready, assign=True)
-    return module.requires_grad_(False).eval()
+    module.requires_grad_(False).eval()
+    return module
 
 
 def identity(files: Iterable[Path], *settings: Any) -> str:

@@ -92,7 +92,7 @@ class Family(Protocol):
         """The denoiser's output for a batch; `condition` has a leading batch axis here."""
 
     def pipeline(self, parts: Parts, sampler: str) -> Any:
-        """A diffusers pipeline over these very parts (nothing is loaded or copied), with a fresh scheduler."""
+        """A diffusers pipeline over these very parts (nothing is copied), with a fresh scheduler."""
 
     def pipeline_inputs(self, prompt: Condition, negative: Condition) -> dict[str, Tensor]:
         """Keyword arguments of the pipeline call for one prompt, with a leading batch axis of 1."""

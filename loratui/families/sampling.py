@@ -33,7 +33,7 @@ def make_scheduler(sampler: str, config: dict[str, Any]) -> Any:
 
 
 def stable_diffusion_pipeline(parts: Parts, sampler: str) -> Any:
-    """A StableDiffusionPipeline over the parts; takes embeddings, so the text encoder may stay off the device."""
+    """A StableDiffusionPipeline over the parts, for embeddings: the text encoder may stay off the device."""
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline(

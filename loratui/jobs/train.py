@@ -36,7 +36,7 @@ def main(context: Any) -> None:
 
 
 def finish(training: Any) -> None:
-    """Export the adapter, prove that the file loads where it will be used, score it, and only then be finished.
+    """Export the adapter, prove that the file loads where it will be used, score it: only then finished.
 
     Raises:
         JobError: the file has keys that a consumer would not load.

@@ -33,7 +33,7 @@ class Adapter:
     """
 
     def __init__(self, family: Family, denoiser: nn.Module, config: NetworkConfig, seed: int) -> None:
-        """Inject matrices into the modules that `config.target` names; A drawn from the seed by name, B zero."""
+        """Inject matrices into the modules of `config.target`; A drawn from the seed by name, B zero."""
         if config.kind != "lora":
             raise ConfigError(f"There is no network named {config.kind!r}.", "Set network.kind to lora.")
         targets = family.target_modules(denoiser, config.target)
@@ -43,7 +43,7 @@ class Adapter:
             )
         settings = LoraConfig(
             r=config.rank,
-            lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft annotates int, and divides
+            lora_alpha=config.alpha,
             lora_dropout=config.dropout,
             # One expression: peft compares a list entry by entry with every module's name.
             target_modules="|".join(name.replace(".", r"\.") for name in targets),

@@ -83,6 +83,8 @@ def assemble(context: Any) -> Training:
     if config.memory.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()
     optimizer = optimizer_settings(config.optimizer).build(adapter.parameters())
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # `lr` itself follows the schedule, and is what a checkpoint holds
 
     step = 0
     if snapshot is not None:
@@ -90,7 +92,8 @@ def assemble(context: Any) -> Training:
         step = snapshot.step
     batches = Batches(
         pictures, cache,
-        seed=config.objective.seed, batch_size=config.data.batch_size, accumulation=config.optimizer.accumulation,
+        seed=config.objective.seed, batch_size=config.data.batch_size,
+        accumulation=config.optimizer.accumulation,
         repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
         timesteps=int(parts.scheduler.get("num_train_timesteps", 1000)), device=placement.device,
     )  # fmt: skip
@@ -136,7 +139,7 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     family = load_family(info.family or found.family)
     dtype = base_dtype(config.memory, found.parameters, placement.device)
     vae = (Path(info.project) / config.model.vae).expanduser() if config.model.vae else None
-    prediction = config.objective.prediction
+    prediction: str = config.objective.prediction
     if prediction == "auto" and found.layout == "original":
         prediction = found.prediction
     return family, family.load(base, dtype, prediction, vae)

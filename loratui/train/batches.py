@@ -79,7 +79,7 @@ class Batches:
         self._epoch, self._order = -1, [[0]]
 
     def order(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch (from 0), as indices into `pictures`: shuffled in buckets, then as batches."""
+        """The batches of an epoch (from 0) as indices of pictures: shuffled in buckets, then as batches."""
         if epoch != self._epoch:
             batches = []
             for size in sorted(self._buckets):

@@ -51,7 +51,7 @@ class TensorStore:
         if key in self._memory:
             return self._memory[key]
         try:
-            tensors = load_tensors(self.path(key).read_bytes())
+            tensors: dict[str, Tensor] = load_tensors(self.path(key).read_bytes())
         except FileNotFoundError:
             return None
         except SafetensorError:
@@ -69,7 +69,7 @@ class TensorStore:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.replace(name, target)
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -6,7 +6,7 @@ pruned only after that. At every moment the newest complete checkpoint is theref
 
     step-000250/lora.safetensors             the LoRA under kohya names, fp32; loads anywhere as it is
     step-000250/state/optimizer.safetensors  the optimizer's tensors
-    step-000250/state/state.json             counters, parameter groups, scaler, fingerprints of config and data
+    step-000250/state/state.json             counters, parameter groups, scaler, fingerprints
     step-000250/manifest.json                SHA-256 of the files above, written last
 
 No pickle anywhere.
@@ -145,8 +145,8 @@ class Checkpoints:
         old: Path | None = None
         if target.exists():  # an earlier attempt got here too, or left it damaged
             old = self.folder / f".replaced-{target.name}-{uuid.uuid4().hex[:8]}"
-            os.rename(target, old)
-        os.rename(temporary, target)
+            target.rename(old)
+        temporary.rename(target)
         sync_folder(self.folder)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -157,7 +157,7 @@ class Checkpoints:
         for saved in gone:
             # Renamed first: a removal that breaks off must not leave half a checkpoint under its name.
             doomed = self.folder / f".pruned-{saved.path.name}-{uuid.uuid4().hex[:8]}"
-            os.rename(saved.path, doomed)
+            saved.path.rename(doomed)
         for leftover in (
             p for p in self.folder.glob(".*") if p.name.startswith((".saving-", ".replaced-", ".pruned-"))
         ):
@@ -220,7 +220,7 @@ def load(path: Path) -> Snapshot:
 
 
 def _flatten_optimizer(state_dict: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Tensors by `parameter.name`; what is no tensor goes into the groups' JSON (floats survive it exactly)."""
+    """Tensors by `parameter.name`; the rest goes into the groups' JSON (floats survive that exactly)."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for index, entries in state_dict["state"].items():
@@ -292,7 +292,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(temporary, data)
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)

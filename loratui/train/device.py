@@ -18,7 +18,7 @@ from loratui.errors import ConfigError
 GIB = float(1 << 30)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 CPU_FP32_LIMIT = 250_000_000
-"""Parameters up to which a base is held in fp32 on the CPU, so that samples are exact; a copy costs 1 GiB there."""
+"""Parameters (1 GiB of them) up to which the CPU holds a base in fp32, so that samples are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def place(config: MemoryConfig) -> Placement:
         )
     if config.precision == "fp32" and config.base_precision not in {"auto", "fp32"}:
         raise ConfigError(
-            f"memory.base_precision = {config.base_precision} needs autocast, which memory.precision = fp32 turns off.",
+            f"memory.base_precision = {config.base_precision} needs a memory.precision below fp32.",
             "Set memory.base_precision to auto.",
         )
     if device.type == "cuda":

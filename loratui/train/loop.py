@@ -28,7 +28,7 @@ class Training:
         context: journal, control requests and the stop flag of the job.
         info: `[run]` of run.toml.
         config: its settings.
-        family, parts, adapter, optimizer, objective, batches, preview, checkpoints, placement: see their modules.
+        family, parts, adapter, optimizer, objective, batches, preview, checkpoints, placement: see there.
         prompts: what samples show; may be changed while the run goes on.
         metadata: metadata of the LoRA files at a step and epoch.
         fingerprints: of settings and data, kept in each checkpoint.
@@ -115,7 +115,7 @@ def train(t: Training) -> bool:
     accelerator, steps = placement.accelerator, t.info.steps
     accumulation, max_norm = config.optimizer.accumulation, config.optimizer.max_grad_norm
     parameters = t.adapter.parameters()
-    peak_lrs = [group["lr"] for group in t.optimizer.param_groups]
+    peak_lrs = [group["initial_lr"] for group in t.optimizer.param_groups]
     requests = Requests(t)
     journal.write("state", state="running")
     if t.sample_due() and not (t.context.run.samples_dir / f"step-{t.step:06d}").exists():
@@ -133,7 +133,8 @@ def train(t: Training) -> bool:
         factor = lr_factor(config.optimizer, t.step, steps)
         for group, peak in zip(t.optimizer.param_groups, peak_lrs, strict=True):
             group["lr"] = peak * factor
-        losses, seen, pictures = [], 0, []
+        losses: list[torch.Tensor] = []
+        pictures: list[Any] = []
         for micro in range(accumulation):
             mark = time.perf_counter()
             batch = t.batches.at(t.step, micro)
@@ -151,7 +152,6 @@ def train(t: Training) -> bool:
             losses.append(loss.detach())
             pictures += batch.pictures
             compute_s += time.perf_counter() - mark
-            seen += len(batch.pictures)
 
         mark = time.perf_counter()
         loss_mean = torch.stack(losses).mean()
@@ -170,7 +170,7 @@ def train(t: Training) -> bool:
         optimizer_s, step_s = done - mark, done - begun
         journal.write(
             "step", step=t.step, epoch=batch.epoch, loss=loss_value, lr={"unet": peak_lrs[0] * factor},
-            grad_norm=norm_value, step_s=round(step_s, 6), images=seen,
+            grad_norm=norm_value, step_s=round(step_s, 6), images=len(pictures),
             times={
                 "data": round(data_s, 6), "compute": round(compute_s, 6), "optimizer": round(optimizer_s, 6),
                 "io": round(requests.io_s, 6),

@@ -52,7 +52,8 @@ class Request:
         )
         own = {
             "prompt": self.prompt, "negative": self.negative, "seed": self.seed, "width": self.width,
-            "height": self.height, "steps": self.steps, "guidance": self.guidance, "sampler": self.sampler, **facts,
+            "height": self.height, "steps": self.steps, "guidance": self.guidance, "sampler": self.sampler,
+            **facts,
         }  # fmt: skip
         info = PngInfo()
         info.add_itxt("parameters", "\n".join(lines))

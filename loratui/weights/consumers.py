@@ -15,7 +15,7 @@ from functools import cached_property
 
 _LEAVES = (
     "norm", "proj_in", "proj_out",
-    *(f"transformer_blocks.0.{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0")),
+    *(f"transformer_blocks.0.attn{n}.{p}" for n in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")),
     "transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.ff.net.2",
     "transformer_blocks.0.norm1", "transformer_blocks.0.norm2", "transformer_blocks.0.norm3",
 )  # fmt: skip
@@ -111,7 +111,7 @@ class Structure:
 
     @cached_property
     def comfyui(self) -> frozenset[str]:
-        """Names ComfyUI's key map holds: underscored diffusers or original names, and PEFT names without `.to_`.
+        """Names in ComfyUI's key map: underscored diffusers or original names, and PEFT names without `.to_`.
 
         In its diffusers form it looks for `processor.to_q`, so attention keys of PEFT files match nothing.
         """

@@ -15,9 +15,10 @@ from loratui.errors import WeightsError
 
 MAX_HEADER_BYTES = 100 * 1024 * 1024
 DTYPE_BITS: dict[str, int] = {
-    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32,
+    "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8, "BOOL": 8,
-    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def read_header(path: Path) -> Header:
     """Read and check a header.
 
     Raises:
-        WeightsError: not there, not a safetensors file, truncated, or with a damaged header; the message says which.
+        WeightsError: not there, not a safetensors file, truncated, or damaged; the message says which.
     """
     path = Path(path)
     try:
@@ -116,7 +117,9 @@ def _truncated(path: Path, size: int, wanted: int) -> WeightsError:
 
 def _format_advice(head: bytes) -> str:
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        return "It looks like a pickled checkpoint, which can run code when it is opened: convert it to .safetensors first."
+        return (
+            "It looks like a pickled checkpoint, which can run code when opened: convert it to .safetensors."
+        )
     if head.startswith(b"version "):
         return "It looks like a Git LFS pointer: fetch the real file with `git lfs pull`."
     if head.startswith((b"<!DOC", b"<html")):

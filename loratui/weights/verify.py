@@ -131,7 +131,7 @@ def verify_file(path: Path) -> Verification:
     for consumer, names in missed.items():
         if names:
             note(
-                "unmatched", "error", f"{consumer} would not load {len(names)} of {len(modules)} modules, such as {names[0]}.",
+                "unmatched", "error", f"{consumer} drops {len(names)} of {len(modules)} modules, such as {names[0]}.",
                 "Export it in kohya format: `loratui export FILE --format kohya`." if fmt == "peft" else "",
             )  # fmt: skip
     _check_modules(modules, fmt, table(family) if true_size else {}, note)
@@ -202,7 +202,7 @@ def _structure(header: Header, modules: dict[str, Module], family: str) -> tuple
         for n, m in modules.items()
         if len(m.down) > 1 and (kohya := kohya_form(n)) in sizes
     ]
-    # A file with a few wrong shapes is a broken file for the true model; one where most differ is for another.
+    # A file with a few wrong shapes is a broken one for the true model; with most wrong it is for another.
     return (not fits or 2 * sum(fits) >= len(fits)), STRUCTURES[family]
 
 

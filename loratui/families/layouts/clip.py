@@ -1,4 +1,4 @@
-"""Names of CLIP text encoders: transformers' own, as stored in SD1 files, and OpenCLIP's as stored in SD2 files.
+"""Names of CLIP text encoders: transformers' own, as in SD1 files, and OpenCLIP's, as in SD2 files.
 
 transformers 5 dropped the `text_model.` level that classic files carry; `plain` takes both to the new form.
 """
@@ -59,7 +59,7 @@ def openclip_to_transformers(tensors: Mapping[str, Any], layers: int) -> dict[st
 
 
 def transformers_to_openclip(tensors: Mapping[str, Any], join: Any) -> dict[str, Any]:
-    """The inverse of `openclip_to_transformers`; `join` concatenates a list of tensors along the first axis."""
+    """The inverse of `openclip_to_transformers`; `join` concatenates tensors along the first axis."""
     found: dict[str, Any] = {}
     fused: dict[str, dict[str, Any]] = {}
     for full, tensor in tensors.items():

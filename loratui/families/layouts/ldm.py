@@ -1,6 +1,6 @@
 """Names of the latent-diffusion (CompVis/Stability) single-file layout against diffusers' names.
 
-The original code numbers U-Net blocks in one list (`input_blocks.N`, `output_blocks.N`); diffusers nests them.
+The original code numbers U-Net blocks in one list (`input_blocks.N`), diffusers nests them by level.
 Everything is worked out from the component configs, so any number of blocks will do.
 """
 

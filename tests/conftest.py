@@ -1,0 +1,23 @@
+"""Fixtures that several folders of tests share; its place makes `train_kit` importable too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SD1.5-layout base as a diffusers folder: a few hundred thousand weights."""
+    import train_kit
+
+    return train_kit.tiny_base(tmp_path_factory.mktemp("sd15") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SD2-layout base (v-prediction, linear projections) as a diffusers folder."""
+    import train_kit
+
+    return train_kit.tiny_base(tmp_path_factory.mktemp("sd2") / "base", sd2=True, width=64, heads=(1, 2))

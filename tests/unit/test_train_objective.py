@@ -1,0 +1,133 @@
+"""The objective against an independent implementation written from the papers' equations, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import train_kit as kit
+from torch import Tensor
+
+from loratui.families.sd15 import FAMILY
+from loratui.train.adapter import NAME, Adapter
+from loratui.train.objective import Objective
+from loratui.train.schedule import lr_factor
+
+
+def alphas() -> Tensor:
+    """abar_t of SD: sqrt(beta) linear from sqrt(0.00085) to sqrt(0.012) over 1000 steps."""
+    beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - beta, 0)
+
+
+def reference_loss(
+    x0: Tensor, eps: Tensor, n: Tensor, t: list[int], answer, prediction: str, gamma: float, offset: float
+):
+    """Sample by sample and scalar by scalar, as the papers write it."""
+    abar = [math.prod(1.0 - b for b in _betas()[: k + 1]) for k in t]
+    total: Tensor | float = 0.0
+    noises, noisy = [], []
+    for b in range(len(t)):
+        e = torch.stack([eps[b, c] + offset * n[b, c] for c in range(eps.shape[1])])
+        noises.append(e)
+        noisy.append(math.sqrt(abar[b]) * x0[b] + math.sqrt(1 - abar[b]) * e)
+    out = answer(torch.stack(noisy))
+    for b in range(len(t)):
+        snr = abar[b] / (1 - abar[b])
+        if prediction == "epsilon":
+            wanted = noises[b]
+            weight = min(snr, gamma) / snr if gamma else 1.0
+        else:
+            wanted = math.sqrt(abar[b]) * noises[b] - math.sqrt(1 - abar[b]) * x0[b]
+            weight = min(snr, gamma) / (snr + 1) if gamma else 1.0
+        total = total + weight * torch.mean((out[b] - wanted) ** 2)
+    return total / len(t)
+
+
+def _betas() -> list[float]:
+    low, high = math.sqrt(0.00085), math.sqrt(0.012)
+    return [(low + (high - low) * k / 999) ** 2 for k in range(1000)]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A tiny U-Net in float64 with a LoRA whose B is not zero, so that every gradient is alive."""
+    unet, _, _ = kit.tiny_parts(seed=5)
+    unet.requires_grad_(False)
+    adapter = Adapter(FAMILY, unet, kit.tiny_config(network__target="full").network, seed=3)
+    unet.double()
+    torch.manual_seed(0)
+    for layer in adapter.layers.values():
+        weight = layer.lora_B[NAME].weight
+        weight.data = torch.randn_like(weight) * 0.1
+    return unet, adapter
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("gamma", "offset"), [(0.0, 0.0), (5.0, 0.0), (5.0, 0.1)])
+def test_gradients_equal_the_reference(network, prediction: str, gamma: float, offset: float) -> None:
+    unet, adapter = network
+    torch.manual_seed(11)
+    x0 = torch.randn(3, 4, 8, 8, dtype=torch.float64)
+    eps, n = torch.randn_like(x0), torch.randn(3, 4, dtype=torch.float64)
+    text = torch.randn(3, 7, 32, dtype=torch.float64)
+    t = [3, 420, 999]
+    t_B = torch.tensor(t)
+
+    def answer(noisy: Tensor) -> Tensor:
+        return unet(noisy, t_B, text, return_dict=False)[0]
+
+    def gradients(loss: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(loss, adapter.parameters()))
+
+    objective = Objective(alphas(), prediction, gamma, offset)
+    noise = objective.noise(eps, n)
+    ours = objective.loss(answer(objective.diffuse(x0, noise, t_B)), objective.target(x0, noise, t_B), t_B)
+    theirs = reference_loss(x0, eps, n, t, answer, prediction, gamma, offset)
+    assert abs(ours.item() - theirs.item()) <= 1e-12 * abs(theirs.item())
+    got, expected = gradients(ours), gradients(theirs)
+    largest = max(g.abs().max().item() for g in expected)
+    assert largest > 1e-6
+    worst = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))
+    assert worst <= 1e-10 * largest
+
+
+def test_the_schedule_of_the_base_is_the_papers() -> None:
+    from loratui.families.sampling import make_scheduler
+
+    table = make_scheduler("ddim", kit.SCHEDULER).alphas_cumprod.double()
+    assert torch.allclose(table, alphas(), rtol=2e-5)
+
+
+def test_fp32_loss_is_the_float64_one() -> None:
+    torch.manual_seed(2)
+    x0, eps, out = (torch.randn(2, 4, 8, 8, dtype=torch.float64) for _ in range(3))
+    t_B = torch.tensor([10, 700])
+
+    def loss(dtype: torch.dtype) -> float:
+        objective = Objective(alphas().to(dtype), "v_prediction", 5.0)
+        return objective.loss(out.to(dtype), objective.target(x0.to(dtype), eps.to(dtype), t_B), t_B).item()
+
+    assert loss(torch.float32) == pytest.approx(loss(torch.float64), rel=1e-6)
+
+
+def test_zero_terminal_snr_has_finite_weights() -> None:
+    table = torch.cat([alphas()[:999], torch.zeros(1, dtype=torch.float64)])
+    for prediction in ("epsilon", "v_prediction"):
+        weights = Objective(table, prediction, 5.0).weights(torch.tensor([0, 999]))
+        assert torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_learning_rate(schedule: str) -> None:
+    config = kit.tiny_config(optimizer__schedule=schedule, optimizer__warmup_steps=10).optimizer
+    factors = [lr_factor(config, step, 100) for step in range(100)]
+    assert 0 < factors[0] < 0.2
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10] == 1.0
+    assert all(0 < f <= 1 for f in factors)
+    assert factors[-1] == (1.0 if schedule == "constant" else pytest.approx(factors[-1]))
+    if schedule != "constant":
+        assert factors[10:] == sorted(factors[10:], reverse=True)
+        assert factors[-1] < 0.05
