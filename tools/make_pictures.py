@@ -1,0 +1,130 @@
+"""Make what the README shows: the app's picture, the before/after sheet, the table of presets.
+
+    python tools/make_pictures.py table            only the table (no torch)
+    python tools/make_pictures.py app              docs/monitor.png from the recorded run
+    python tools/make_pictures.py robot RUN        docs/robot.png from a finished demo run
+    python tools/make_pictures.py                  table and app
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+
+
+def preset_table() -> str:
+    """The shipped presets as a Markdown table, ending in a newline."""
+    from loratui.config.presets import load_preset
+
+    lines = ["| preset | for | family | rank/alpha | learning rate | length | resolution |", "|---|---|---|---|---|---|---|"]
+    for path in sorted((ROOT / "presets").glob("*.toml")):
+        preset = load_preset(path.stem)
+        value = preset.values
+        steps, epochs = value.get("optimizer.steps", 0), value.get("optimizer.epochs", 10)
+        length = f"{steps:,} steps" if steps else f"{epochs} epochs"
+        alpha = value.get("network.alpha", 16.0)
+        lines.append(
+            f"| `{preset.name}` | {preset.title} | {preset.family} | {value.get('network.rank', 16)}/{alpha:g} "
+            f"| {value.get('optimizer.lr', 1e-4):g} | {length} | {value.get('data.resolution', 512)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_table() -> None:
+    """Put the table between its marks in the README."""
+    text = README.read_text("utf-8")
+    marks = r"(<!-- table:presets -->\n).*?(<!-- /table:presets -->)"
+    README.write_text(re.sub(marks, lambda m: m[1] + preset_table() + m[2], text, flags=re.S), "utf-8")
+
+
+async def _shoot(target: Path, size: tuple[int, int]) -> None:
+    from loratui.ui.app import LoratuiApp
+
+    recorded = ROOT / "tests" / "data" / "recorded_run"
+    app = LoratuiApp(ROOT, replay=recorded)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(2.0)
+        svg = app.export_screenshot(title="loratui")
+    import cairosvg
+
+    # cairo has no colour emoji or web fonts: name the plain monospace family the machine has.
+    svg = re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code", "DejaVu Sans Mono")
+    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(target), output_width=1500)
+
+
+def shoot() -> None:
+    """The monitor on the recorded run, as PNG."""
+    DOCS.mkdir(exist_ok=True)
+    asyncio.run(_shoot(DOCS / "monitor.png", (120, 40)))
+
+
+def robot(run: Path, columns: int = 6, scale: int = 2) -> None:
+    """Base (left) and LoRA (right) on backgrounds the pictures never had, same prompts and seeds."""
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from PIL import Image
+
+    from loratui import demo
+
+    run_toml = tomllib.loads((run / "run.toml").read_text("utf-8"))
+    samples = run_toml.get("samples", {})
+    lora = next((run / "export").glob("*.safetensors"))
+    pipe = StableDiffusionPipeline.from_pretrained(demo.base_path(), torch_dtype=torch.float32, safety_checker=None)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    size, gap = run_toml["data"]["resolution"], 4
+    prompts = demo.sample_prompts()
+
+    def rows() -> list[list[Image.Image]]:
+        sheet = []
+        for n, prompt in enumerate(prompts):
+            seeds = [torch.Generator().manual_seed(100 * n + k) for k in range(columns)]
+            sheet.append(
+                pipe(
+                    [prompt] * columns, generator=seeds, width=size, height=size,
+                    num_inference_steps=samples.get("steps", 20), guidance_scale=samples.get("guidance", 5.0),
+                ).images
+            )  # fmt: skip
+        return sheet
+
+    before = rows()
+    pipe.load_lora_weights(lora.parent, weight_name=lora.name)
+    after = rows()
+    cell = size * scale + gap
+    sheet = Image.new("RGB", (cell * columns * 2 + 6 * gap, cell * len(prompts) + gap), "white")
+    for block, pictures in enumerate((before, after)):
+        for y, row in enumerate(pictures):
+            for x, picture in enumerate(row):
+                left = gap + block * (cell * columns + 4 * gap) + x * cell
+                sheet.paste(picture.resize((size * scale, size * scale), Image.Resampling.LANCZOS), (left, gap + y * cell))
+    DOCS.mkdir(exist_ok=True)
+    sheet.save(DOCS / "robot.png", optimize=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["table", "app", "robot"])
+    parser.add_argument("run", nargs="?", type=Path)
+    args = parser.parse_args()
+    if args.what in (None, "table"):
+        write_table()
+    if args.what in (None, "app"):
+        shoot()
+    if args.what == "robot":
+        if args.run is None:
+            parser.error("robot needs the directory of a finished demo run")
+        robot(args.run)
+
+
+if __name__ == "__main__":
+    main()
