@@ -31,7 +31,11 @@ def run(
     end_on_signals(app.save_all, lambda: app._driver)
     app.run()
     job = app.job_state
-    if job is not None and app.watched is not None and job.state in {"starting", "caching", "running", "paused"}:
+    if (
+        job is not None
+        and app.watched is not None
+        and job.state in {"starting", "caching", "running", "paused"}
+    ):
         from loratui.ui.text import plain
 
         sys.stderr.write(f"{plain(job.name)} goes on without the app; `loratui` shows it again.\n")

@@ -20,6 +20,7 @@ class Action:
         help: one sentence for the help and the palette.
         show: whether the footer names it.
         priority: whether it works while a text field has the focus.
+        display: how the footer writes the key, where a list answers it itself (enter).
     """
 
     id: str
@@ -29,12 +30,22 @@ class Action:
     help: str
     show: bool = True
     priority: bool = False
+    display: str = ""
 
 
 def bindings(actions: Iterable[Action]) -> list[BindingType]:
     """The key bindings of a table."""
     return [
-        Binding(a.keys, a.action, a.label, show=a.show, tooltip=a.help, id=a.id, priority=a.priority)
+        Binding(
+            a.keys,
+            a.action,
+            a.label,
+            show=a.show,
+            key_display=a.display or None,
+            tooltip=a.help,
+            id=a.id,
+            priority=a.priority,
+        )
         for a in actions
         if a.keys
     ]

@@ -63,10 +63,20 @@ class LoratuiApp(Watching):
         ),
         Action("app.back", "q", "app.back", "back", "Back to the room before; a run goes on"),
         Action("app.help", "question_mark", "app.help", "keys", "All keys of this screen"),
-        Action("app.palette", "ctrl+p", "app.palette", "palette", "Find any action by name", show=False, priority=True),
+        Action(
+            "app.palette",
+            "ctrl+p",
+            "app.palette",
+            "palette",
+            "Find any action by name",
+            show=False,
+            priority=True,
+        ),
         Action("app.light", "", "app.light", "light", "Change between the dark and the light theme"),
         Action("app.rescan", "", "app.rescan", "rescan", "Read pictures and captions again"),
-        Action("app.quit", "ctrl+q", "app.quit", "quit", "Leave loratui; runs go on", show=False, priority=True),
+        Action(
+            "app.quit", "ctrl+q", "app.quit", "quit", "Leave loratui; runs go on", show=False, priority=True
+        ),
     )
     BINDINGS = bindings(ACTIONS)
     CSS = """

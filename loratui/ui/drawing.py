@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
@@ -44,9 +45,16 @@ def spark(values: Sequence[float], width: int, top: float = 1.0) -> str:
     return "".join(marks).rjust(width)
 
 
-def column(label: str, width: int, style: Style) -> tuple[str, Style | None]:
-    """A label in a column of `width` cells."""
-    return label.ljust(width)[:width], style
+def whole(groups: Iterable[Row], width: int, gap: int = 3) -> Row:
+    """The groups that fit into `width` cells, with gaps between; none is cut in half."""
+    out: Row = []
+    used = 0
+    for group in groups:
+        cost = sum(cell_len(piece) for piece, _ in group) + (gap if out else 0)
+        if group and used + cost <= width:
+            out += [(" " * gap, None), *group] if out else group
+            used += cost
+    return out
 
 
 def changed_cells(old: Strip, new: Strip) -> tuple[int, int] | None:

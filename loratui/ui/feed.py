@@ -13,18 +13,18 @@ from typing import Any
 
 from textual.message import Message
 
+from loratui.errors import LoratuiError, RunError
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir, list_runs
 from loratui.runs.events import read_events
 from loratui.runs.fold import apply
-from loratui.runs.liveness import observed_state
 from loratui.runs.state import ENDED, RunState
-from loratui.runs.status import status
-from loratui.runs.tail import Tail
-from loratui.ui.messages import CurvesRead, RunSeen, RunsListed
+from loratui.runs.status import Watch, status
+from loratui.ui.messages import CurvesRead, RunSeen, RunsListed, Said, SettingsRead
 
 POLL_S = 0.25
 _LOG_BYTES = 65536
+_PIECE = 1 << 18
 
 Post = Callable[[Message], Any]
 Cancelled = Callable[[], bool]
@@ -32,25 +32,50 @@ Cancelled = Callable[[], bool]
 
 def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     """Watch a run until cancelled: state first, then the log's end, then every point, then what comes."""
-    post(RunSeen(run, status(run)))
-    recent = _last_events(run)
-    post(RunSeen(run, status(run), recent, earlier=True))
-    tail, folded, curves = Tail(run), RunState(), Curves()
-    for event in tail.poll():
-        apply(folded, event)
-        curves.apply(event)
+    try:
+        post(RunSeen(run, status(run)))
+    except RunError as error:
+        post(Said(error.message, error.advice, "error"))
+        return
+    _post_settings(run, post)
+    post(RunSeen(run, status(run), _last_events(run), earlier=True))
+    watch, curves = Watch(run), Curves()
+    _all_points(watch, curves, cancelled)
     post(CurvesRead(run, curves))
+    post(RunSeen(run, _snapshot(watch.state)))
     shown = ""
     while not cancelled():
-        events = tail.poll()
-        for event in events:
-            apply(folded, event)
-        seen = observed_state(folded, time.time(), run)
-        mark = f"{seen.state} {seen.reason}"
+        events = watch.poll()
+        if watch.tail.restarted:  # another journal lies there now
+            curves = Curves()
+            for event in events:
+                curves.apply(event)
+            post(CurvesRead(run, curves))
+        mark = f"{watch.state.state} {watch.state.reason}"
         if events or mark != shown:
             shown = mark
-            post(RunSeen(run, _snapshot(seen), events))
+            post(RunSeen(run, _snapshot(watch.state), () if watch.tail.restarted else events))
         time.sleep(POLL_S)
+
+
+def _all_points(watch: Watch, curves: Curves, cancelled: Cancelled) -> None:
+    """Read the journal from its start in pieces, so that the keys get their turn in between."""
+    while not cancelled():
+        events = watch.poll(_PIECE)
+        if not events:
+            return
+        for event in events:
+            curves.apply(event)
+        time.sleep(0.001)
+
+
+def _post_settings(run: RunDir, post: Post) -> None:
+    from loratui.config.load import load_run
+
+    try:
+        post(SettingsRead(run, *load_run(run.config_path)))
+    except (LoratuiError, OSError):
+        return  # the monitor does without: it then cannot say when the next save comes
 
 
 def replay(run: RunDir, post: Post, cancelled: Cancelled, clock: ReplayClock) -> None:
@@ -58,6 +83,7 @@ def replay(run: RunDir, post: Post, cancelled: Cancelled, clock: ReplayClock) ->
     events = read_events(run.events_path).events
     if not events:
         return
+    _post_settings(run, post)
     clock.open(float(events[0].get("t", 0.0)), float(events[-1].get("t", 0.0)))
     state, curves, next_one = RunState(), Curves(), 0
     first = True
@@ -120,7 +146,10 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
             if kept is not None and kept[0] == stamp:
                 found.append((run, kept[1]))
                 continue
-            state = status(run)
+            try:
+                state = status(run)
+            except RunError:  # being removed, or unreadable
+                continue
             if state.state in ENDED:
                 ended[run.id] = (stamp, state)
             found.append((run, state))
@@ -156,6 +185,17 @@ def _last_events(run: RunDir) -> list[dict[str, Any]]:
 def _snapshot(state: RunState) -> RunState:
     """A copy whose lists no worker changes any more."""
     made = copy.copy(state)
-    for name in ("lr", "times", "memory", "checkpoints", "samples", "prompts", "acks", "verified", "scores", "warnings"):
+    for name in (
+        "lr",
+        "times",
+        "memory",
+        "checkpoints",
+        "samples",
+        "prompts",
+        "acks",
+        "verified",
+        "scores",
+        "warnings",
+    ):
         setattr(made, name, copy.copy(getattr(state, name)))
     return made

@@ -30,14 +30,15 @@ _PARTIAL = re.compile(r"\x1b(?:_[^\x1b]*\x1b?|\[\??[\d;]*)?\Z")
 
 # the diacritics that number rows and columns in kitty's Unicode placeholders, in the protocol's order
 _MARKS = (
-    "0305 030D 030E 0310 0312 033D 033E 033F 0346 034A 034B 034C 0350 0351 0352 0357 035B 0363 0364 0365 0366 "
-    "0367 0368 0369 036A 036B 036C 036D 036E 036F 0483 0484 0485 0486 0487 0592 0593 0594 0595 0597 0598 0599 "
-    "059C 059D 059E 059F 05A0 05A1 05A8 05A9 05AB 05AC 05AF 05C4 0610 0611 0612 0613 0614 0615 0616 0617 0657 "
-    "0658 0659 065A 065B 065D 065E 06D6 06D7 06D8 06D9 06DA 06DB 06DC 06DF 06E0 06E1 06E2 06E4 06E7 06E8 06EB "
-    "06EC 0730 0732 0733 0735 0736 073A 073D 073F 0740 0741 0743 0745 0747 0749 074A 07EB 07EC 07ED 07EE 07EF "
-    "07F0 07F1 07F3 0816 0817 0818 0819 081B 081C 081D 081E 081F 0820 0821 0822 0823 0825 0826 0827 0829 082A "
-    "082B 082C 082D 0951 0953 0954 0F82 0F83 0F86 0F87 135D 135E 135F 17DD 193A 1A17 1A75 1A76 1A77 1A78 1A79 "
-    "1A7A 1A7B 1A7C 1B6B 1B6D 1B6E 1B6F 1B70 1B71 1B72 1B73 1CD0 1CD1 1CD2 1CDA 1CDB 1CE0 1DC0 1DC1 1DC3 1DC4"
+    "0305 030D 030E 0310 0312 033D 033E 033F 0346 034A 034B 034C 0350 0351 0352 0357 035B 0363 0364 0365 "
+    "0366 0367 0368 0369 036A 036B 036C 036D 036E 036F 0483 0484 0485 0486 0487 0592 0593 0594 0595 0597 "
+    "0598 0599 059C 059D 059E 059F 05A0 05A1 05A8 05A9 05AB 05AC 05AF 05C4 0610 0611 0612 0613 0614 0615 "
+    "0616 0617 0657 0658 0659 065A 065B 065D 065E 06D6 06D7 06D8 06D9 06DA 06DB 06DC 06DF 06E0 06E1 06E2 "
+    "06E4 06E7 06E8 06EB 06EC 0730 0732 0733 0735 0736 073A 073D 073F 0740 0741 0743 0745 0747 0749 074A "
+    "07EB 07EC 07ED 07EE 07EF 07F0 07F1 07F3 0816 0817 0818 0819 081B 081C 081D 081E 081F 0820 0821 0822 "
+    "0823 0825 0826 0827 0829 082A 082B 082C 082D 0951 0953 0954 0F82 0F83 0F86 0F87 135D 135E 135F 17DD "
+    "193A 1A17 1A75 1A76 1A77 1A78 1A79 1A7A 1A7B 1A7C 1B6B 1B6D 1B6E 1B6F 1B70 1B71 1B72 1B73 1CD0 1CD1 "
+    "1CD2 1CDA 1CDB 1CE0 1DC0 1DC1 1DC3 1DC4"
 )
 _DIACRITICS = tuple(chr(int(mark, 16)) for mark in _MARKS.split())
 _PLACEHOLDER = "\U0010eeee"
@@ -120,12 +121,14 @@ def encode_png(image: Image, colours: int = 256) -> bytes:
     from PIL import Image as Pillow
 
     out = io.BytesIO()
-    image.convert("RGB").quantize(colours, method=Pillow.Quantize.FASTOCTREE).save(out, "PNG", compress_level=6)
+    image.convert("RGB").quantize(colours, method=Pillow.Quantize.FASTOCTREE).save(
+        out, "PNG", compress_level=6
+    )
     return out.getvalue()
 
 
 def tgp_upload(ident: int, png: bytes, columns: int, rows: int) -> str:
-    """The kitty messages that store a picture under `ident` and give it a place of `columns` x `rows` cells."""
+    """The kitty messages that store a picture under `ident` and give it `columns` x `rows` cells."""
     data = base64.b64encode(png).decode()
     parts = [data[start : start + 4096] for start in range(0, len(data), 4096)]
     out = []
@@ -147,9 +150,7 @@ def tgp_strips(ident: int, columns: int, rows: int) -> list[Strip]:
     style = Style(color=f"#{ident & 0xFFFFFF:06x}")
     out = []
     for y in range(min(rows, MAX_CELLS)):
-        line = "".join(
-            _PLACEHOLDER + _DIACRITICS[y] + _DIACRITICS[x] for x in range(min(columns, MAX_CELLS))
-        )
+        line = "".join(_PLACEHOLDER + _DIACRITICS[y] + _DIACRITICS[x] for x in range(min(columns, MAX_CELLS)))
         out.append(Strip([Segment(line, style)], min(columns, MAX_CELLS)))
     return out
 

@@ -54,10 +54,13 @@ def _strip(upper: Sequence[int], lower: Sequence[int], columns: int) -> Strip:
     segments: list[Segment] = []
     run, previous = 0, None
     for x in range(0, columns * 3, 3):
-        pair = (upper[x] & 0xFC, upper[x + 1] & 0xFC, upper[x + 2] & 0xFC), (
-            lower[x] & 0xFC,
-            lower[x + 1] & 0xFC,
-            lower[x + 2] & 0xFC,
+        pair = (
+            (upper[x] & 0xFC, upper[x + 1] & 0xFC, upper[x + 2] & 0xFC),
+            (
+                lower[x] & 0xFC,
+                lower[x + 1] & 0xFC,
+                lower[x + 2] & 0xFC,
+            ),
         )
         if pair == previous:
             run += 1

@@ -10,7 +10,8 @@ from textual.message import Message
 from textual.notifications import SeverityLevel
 
 if TYPE_CHECKING:
-    from loratui.config.schema import DataConfig
+    from loratui.config.run import RunInfo
+    from loratui.config.schema import DataConfig, RunConfig
     from loratui.dataset.scan import Scan
     from loratui.project import Project
     from loratui.runs.curves import Curves
@@ -85,6 +86,22 @@ class RunSeen(Message):
     """What came since the last message, for the curves and the log."""
     earlier: bool = False
     """`events` are the end of what was written before the app came, for the log alone."""
+
+
+@dataclass
+class Started(Message):
+    """A training was launched."""
+
+    run: RunDir
+
+
+@dataclass
+class SettingsRead(Message):
+    """The settings the watched run was launched with."""
+
+    run: RunDir
+    info: RunInfo
+    config: RunConfig
 
 
 @dataclass

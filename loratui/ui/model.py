@@ -12,6 +12,7 @@ from loratui.ui.story import tell
 from loratui.ui.widgets.log_view import LogLine
 
 if TYPE_CHECKING:
+    from loratui.config.schema import RunConfig
     from loratui.runs.curves import Curves
     from loratui.runs.directory import RunDir
 
@@ -34,6 +35,7 @@ class Watched:
         run: its directory.
         state: newest state, with liveness judged.
         curves: its points; None until all events were read.
+        settings: what it was launched with; None until read.
         log: its story, oldest first.
         told: lines ever added to `log`.
         pending: request id -> what waits for an acknowledgement.
@@ -42,6 +44,7 @@ class Watched:
     run: RunDir
     state: RunState = field(default_factory=RunState)
     curves: Curves | None = None
+    settings: RunConfig | None = None
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
     told: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)

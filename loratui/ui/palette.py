@@ -49,5 +49,5 @@ def _name(action: Action) -> Content:
 
 def open_palette(app: LoratuiApp) -> None:
     """Open the palette unless it is open."""
-    if not CommandPalette.is_open(app):
+    if not isinstance(app.screen, CommandPalette):
         app.push_screen(CommandPalette(providers=[ActionProvider], placeholder="what do you want to do?"))

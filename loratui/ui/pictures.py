@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-
 from typing import TYPE_CHECKING
 
 from loratui.config.schema import DataConfig
 from loratui.dataset.buckets import Bucket, assign, buckets_of
 from loratui.ui.widgets.caption_editor import tokens
+
 if TYPE_CHECKING:
     from loratui.dataset.scan import Picture
 

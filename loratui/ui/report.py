@@ -19,7 +19,9 @@ def write_report(error: BaseException | None) -> str:
         One line for the user.
     """
     what = clean(f"{type(error).__name__}: {error}".splitlines()[0]) if error is not None else "unknown error"
-    head = f"loratui {__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n\n"
+    head = (
+        f"loratui {__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n\n"
+    )
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     path = state_dir() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:

@@ -62,7 +62,10 @@ def _opened(e: Mapping[str, Any]) -> tuple[str, str]:
 
 def _process(e: Mapping[str, Any]) -> tuple[str, str]:
     where = text.plain(e.get("device") or "")
-    return "quiet", f"process {_int(e.get('pid'))} on {text.plain(e.get('host') or '?')}{' · ' + where if where else ''}"
+    return (
+        "quiet",
+        f"process {_int(e.get('pid'))} on {text.plain(e.get('host') or '?')}{' · ' + where if where else ''}",
+    )
 
 
 def _sample(e: Mapping[str, Any]) -> tuple[str, str]:
@@ -91,7 +94,10 @@ def _verified(e: Mapping[str, Any]) -> tuple[str, str]:
 
 def _exported(e: Mapping[str, Any]) -> tuple[str, str]:
     weight = figures.size(float(e.get("bytes") or 0))
-    return "good", f"exported {text.plain(e.get('path') or '')} ({text.plain(e.get('format') or '')}, {weight})"
+    return (
+        "good",
+        f"exported {text.plain(e.get('path') or '')} ({text.plain(e.get('format') or '')}, {weight})",
+    )
 
 
 def _scored(e: Mapping[str, Any]) -> tuple[str, str]:
@@ -103,7 +109,10 @@ def _scored(e: Mapping[str, Any]) -> tuple[str, str]:
 def _ack(e: Mapping[str, Any]) -> tuple[str, str] | None:
     if e.get("ok"):
         return None
-    return "warning", f"{text.plain(e.get('request') or 'request')} refused: {text.plain(e.get('reason') or '')}"
+    return (
+        "warning",
+        f"{text.plain(e.get('request') or 'request')} refused: {text.plain(e.get('reason') or '')}",
+    )
 
 
 def _said(level: str) -> Any:
@@ -137,7 +146,10 @@ _TELLERS: dict[str, Any] = {
     "exported": _exported,
     "scored": _scored,
     "ack": _ack,
-    "prompts": lambda e: ("info", f"{figures.plural(len(e.get('prompts') or []), 'sample prompt')} from now on"),
+    "prompts": lambda e: (
+        "info",
+        f"{figures.plural(len(e.get('prompts') or []), 'sample prompt')} from now on",
+    ),
     "validation": lambda e: ("quiet", f"validation loss {figures.loss(float(e.get('loss') or 0))}"),
     "warning": _said("warning"),
     "error": _said("error"),

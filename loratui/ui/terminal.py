@@ -23,7 +23,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from loratui.ui.graphics import PROBE, Answers, worth_asking
 from loratui.ui.messages import GraphicsKnown
 
-# leave what Textual entered: paste, mouse, focus and resize reports, key protocol, alternate screen, wrap, cursor
+# leave what Textual entered: paste, mouse, focus and resize reports, key protocol, alternate screen, cursor
 RESTORE = (
     "\x1b[?2026l\x1b[?2004l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l\x1b[?2048l"
     "\x1b[<u\x1b[?1049l\x1b[?7h\x1b[?1004l\x1b[?25h\x1b[0m"
@@ -42,7 +42,7 @@ class TerminalDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         """Enter application mode; the probe goes out once, behind the first frame's set-up."""
-        super().start_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
         if not self._asked and self.input_tty and worth_asking():
             self._asked = True
             self.write(PROBE)
@@ -106,7 +106,7 @@ def end_on_signals(save: Callable[[], None], driver: Callable[[], Any]) -> None:
             current = driver()
             if isinstance(current, TerminalDriver):
                 current.restore_now()
-            # threads may hang in a dead terminal or a slow disk: nothing of theirs is lost, all writes are atomic
+            # threads may hang in a dead terminal or a slow disk; all their writes are atomic
             os._exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):

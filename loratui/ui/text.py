@@ -115,13 +115,10 @@ class TerminalGuard(LineFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The segments without unsafe characters; the same list when there are none."""
         search = _UNSAFE.search
-        for index, (text, _style, control) in enumerate(segments):
-            if control is None and search(text):
-                break
-        else:
+        if not any(control is None and search(text) for text, _style, control in segments):
             return segments
-        cleaned = segments[:index]
-        for text, style, control in segments[index:]:
+        cleaned: list[Segment] = []
+        for text, style, control in segments:
             # a lone surrogate takes one cell, all the others none: the width of the line stays
             safe = text if control is not None else _UNSAFE.sub(_harmless, text)
             cleaned.append(Segment(safe, style, control))

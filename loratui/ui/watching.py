@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.message import Message
+from textual.message_pump import MessagePump
 from textual.signal import Signal
 from textual.worker import get_current_worker
 
@@ -25,6 +26,8 @@ from loratui.ui.messages import (
     Said,
     ScanDone,
     ScanProgress,
+    SettingsRead,
+    Started,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +50,12 @@ class Watching(App[None]):
     """
 
     def __init__(
-        self, root: Path, open_run: str | None, replay: Path | None, replay_share: float | None, driver_class: Any
+        self,
+        root: Path,
+        open_run: str | None,
+        replay: Path | None,
+        replay_share: float | None,
+        driver_class: Any,
     ) -> None:
         super().__init__(driver_class)
         self.root = root
@@ -103,7 +111,7 @@ class Watching(App[None]):
         if self.replaying:
             self._begin_replay()
             return
-        self._in_thread(self._read_machine, "machine")
+        self.in_thread(self._read_machine, "machine")
         if self.open_run is not None:
             self._open_named_run(self.open_run)
         if self.current_mode != "first":
@@ -111,16 +119,16 @@ class Watching(App[None]):
 
     def open_project(self) -> None:
         """Read loratui.toml, then pictures and runs."""
-        self._in_thread(self._read_project, "project")
-        self._in_thread(self._read_runs, "runs")
+        self.in_thread(self._read_project, "project")
+        self.in_thread(self._read_runs, "runs")
 
-    def watch(self, run: RunDir) -> None:
+    def observe(self, run: RunDir) -> None:
         """Follow this run from now on."""
         from loratui.ui import feed
         from loratui.ui.model import Watched
 
         self.watched = Watched(run)
-        self._in_thread(lambda post, gone: feed.follow(run, post, gone), "feed")
+        self.in_thread(lambda post, gone: feed.follow(run, post, gone), "feed")
         self.state_changed.publish("run")
 
     def request(self, kind: str, **args: Any) -> None:
@@ -139,7 +147,23 @@ class Watching(App[None]):
                 return
             self.call_from_thread(self._requested, ident, kind)
 
-        self._in_thread(work, "control", exclusive=False)
+        self.in_thread(work, "control", exclusive=False)
+
+    def resume_run(self, run: RunDir) -> None:
+        """Start a stopped or crashed run again from its newest checkpoint, and watch it."""
+
+        def work(post: Post, _gone: Gone) -> None:
+            from loratui.runs.launch import resume
+
+            try:
+                resume(run)
+            except LoratuiError as error:
+                post(Said(error.message, error.advice, "error"))
+                return
+            post(Said("The run goes on from its newest checkpoint."))
+            self.call_from_thread(self.observe, run)
+
+        self.in_thread(work, "launch")
 
     def _requested(self, ident: str, kind: str) -> None:
         from loratui.ui.model import Pending
@@ -165,19 +189,30 @@ class Watching(App[None]):
     def action_rescan(self) -> None:
         """Read pictures and captions again."""
         if self.project is not None:
-            self._in_thread(self._read_scan, "scan")
+            self.in_thread(self._read_scan, "scan")
 
     # thread bodies
 
-    def _in_thread(
-        self, work: Callable[[Post, Gone], None], group: str, exclusive: bool = True
+    def in_thread(
+        self,
+        work: Callable[[Post, Gone], None],
+        group: str,
+        target: MessagePump | None = None,
+        exclusive: bool = True,
     ) -> None:
-        """Run `work(post, cancelled)` in a thread; a new one of the same group ends the old."""
+        """Run `work(post, cancelled)` in a thread; a new one of the same group ends the old.
+
+        Args:
+            work: posts its findings with its first argument, and ends when its second says so.
+            group: what it is about.
+            target: who gets what is posted; the app when None.
+            exclusive: end the old one.
+        """
 
         def body() -> None:
             worker = get_current_worker()
             try:
-                work(self.post_message, lambda: worker.is_cancelled)
+                work((target or self).post_message, lambda: worker.is_cancelled)
             except Exception as error:  # a defect: Textual's own report would lose the traceback
                 if not worker.is_cancelled:
                     self.call_later(self._handle_exception, error)
@@ -228,7 +263,7 @@ class Watching(App[None]):
         from loratui.runs.directory import find_run
 
         try:
-            self.watch(find_run(name, self.root))
+            self.observe(find_run(name, self.root))
         except LoratuiError as error:
             self.post_message(Said(error.message, error.advice, "error"))
 
@@ -242,7 +277,7 @@ class Watching(App[None]):
         clock = feed.ReplayClock(share=self.replay_share)
         self.clock = clock
         self.watched = Watched(run)
-        self._in_thread(lambda post, gone: feed.replay(run, post, gone, clock), "feed")
+        self.in_thread(lambda post, gone: feed.replay(run, post, gone, clock), "feed")
 
     # handlers
 
@@ -252,6 +287,15 @@ class Watching(App[None]):
         self.data_settings = message.data
         self.state_changed.publish("project")
         self.action_rescan()
+
+    async def on_started(self, message: Started) -> None:
+        """A training was started: watch it."""
+        self.observe(message.run)
+        await self.action_room("monitor")
+
+    async def action_room(self, room: str) -> None:
+        """Go to a room."""
+        raise NotImplementedError
 
     def on_scan_done(self, message: ScanDone) -> None:
         """The pictures were read."""
@@ -268,7 +312,7 @@ class Watching(App[None]):
         self.runs = message.runs
         if self.watched is None and self.runs:
             alive = [run for run, state in self.runs if state.state not in ENDED]
-            self.watch(alive[0] if alive else self.runs[0][0])
+            self.observe(alive[0] if alive else self.runs[0][0])
         self.state_changed.publish("runs")
 
     def on_run_seen(self, message: RunSeen) -> None:
@@ -294,6 +338,12 @@ class Watching(App[None]):
         elif state in {"failed", "crashed"}:
             seen = self.watched.state
             self.notify(f"{name} has {state}: {seen.reason} {seen.advice}", severity="error", timeout=15)
+
+    def on_settings_read(self, message: SettingsRead) -> None:
+        """What the watched run was launched with."""
+        if self.watched is not None and message.run == self.watched.run:
+            self.watched.settings = message.config
+            self.state_changed.publish("run")
 
     def on_curves_read(self, message: CurvesRead) -> None:
         """All points of the watched run."""

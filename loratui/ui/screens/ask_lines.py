@@ -26,7 +26,8 @@ class LinesDialog(ModalScreen[list[str] | None]):
     LinesDialog { align: center middle; background: $background 60%; }
     LinesDialog Vertical { width: 90; max-width: 94%; height: auto; background: $panel; border: round $accent;
         border-title-color: $accent; padding: 1 2; }
-    LinesDialog TextArea { height: 10; background: $background; border: none; padding: 0 1; &:focus { border: none; } }
+    LinesDialog TextArea { height: 10; background: $background; border: none; padding: 0 1; }
+    LinesDialog TextArea:focus { border: none; }
     LinesDialog .say { color: $muted; margin-top: 1; }
     """
 

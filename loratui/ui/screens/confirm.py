@@ -23,8 +23,8 @@ class ConfirmDialog(ModalScreen[bool]):
     ]
     DEFAULT_CSS = """
     ConfirmDialog { align: center middle; background: $background 60%; }
-    ConfirmDialog Vertical { width: 60; max-width: 90%; height: auto; background: $panel; border: round $warning;
-        border-title-color: $warning; padding: 1 2; }
+    ConfirmDialog Vertical { width: 60; max-width: 90%; height: auto; background: $panel;
+        border: round $warning; border-title-color: $warning; padding: 1 2; }
     ConfirmDialog #answers { margin-top: 1; color: $muted; }
     """
 

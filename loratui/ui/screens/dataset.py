@@ -31,10 +31,31 @@ class DatasetRoom(Room):
     """List on the left; picture, facts and caption of the one under the cursor on the right."""
 
     ACTIONS: ClassVar[tuple[Action, ...]] = (
-        Action("dataset.edit", "e", "edit", "edit caption", "Edit the caption of this picture"),
-        Action("dataset.filter", "slash", "filter", "filter", "Show pictures whose name or caption contains words"),
-        Action("dataset.next", "right_square_bracket", "amiss(1)", "next to look at", "Next picture with a finding"),
-        Action("dataset.previous", "left_square_bracket", "amiss(-1)", "previous", "Previous picture with a finding", show=False),
+        Action(
+            "dataset.edit", "e", "edit", "edit caption", "Edit the caption of this picture", display="enter"
+        ),
+        Action(
+            "dataset.filter",
+            "slash",
+            "filter",
+            "filter",
+            "Show pictures whose name or caption contains words",
+        ),
+        Action(
+            "dataset.next",
+            "right_square_bracket",
+            "amiss(1)",
+            "next to look at",
+            "Next picture with a finding",
+        ),
+        Action(
+            "dataset.previous",
+            "left_square_bracket",
+            "amiss(-1)",
+            "previous",
+            "Previous picture with a finding",
+            show=False,
+        ),
         Action("dataset.all", "escape", "clear_filter", "show all", "Clear the filter", show=False),
         Action("dataset.train", "T", "app.room('train')", "train", "Go on to Train", show=False),
     )
@@ -68,7 +89,11 @@ class DatasetRoom(Room):
         yield Facts(self._summary, id="summary")
         with Horizontal(id="split"):
             with Vertical(id="left"):
-                yield Input(placeholder="words in the name or the caption; enter shows them, esc all", id="query", compact=True)
+                yield Input(
+                    placeholder="words in the name or the caption; enter shows them, esc all",
+                    id="query",
+                    compact=True,
+                )
                 with Vertical(id="list-panel", classes="panel"):
                     yield LineList(self._row, self._heading, "Reading the pictures…", id="pictures")
             with Vertical(id="right"):
@@ -131,8 +156,8 @@ class DatasetRoom(Room):
         if project is not None and project.sources:
             folder = text.plain(project.sources[0].path)
         return (
-            f"No pictures yet.\nPut pictures into the folder {folder} of this project, each with its caption in a "
-            "text file of the same name, then choose “rescan” in the palette (ctrl+p)."
+            f"No pictures yet.\nPut pictures into the folder {folder} of this project, each with its caption "
+            "in a text file of the same name, then choose “rescan” in the palette (ctrl+p)."
         )
 
     def _current(self) -> Seen | None:
@@ -305,5 +330,3 @@ class DatasetRoom(Room):
         if not event.value.strip():
             self.action_clear_filter()
         self.query_one(LineList).focus()
-
-

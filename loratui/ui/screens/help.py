@@ -15,6 +15,12 @@ from textual.widgets import Static
 from loratui.ui.actions import key_name
 
 _GROUPS = (("here", "in this screen"), ("focus", "in this pane"), ("app", "everywhere"))
+_WORDS = {
+    "app.focus_next": "Next pane",
+    "app.focus_previous": "Pane before",
+    "screen.copy_text": "Copy the text selected with the mouse",
+}
+"""Textual's own bindings in our words."""
 
 
 class HelpDialog(ModalScreen[None]):
@@ -56,10 +62,14 @@ class HelpDialog(ModalScreen[None]):
             if binding.system or not (binding.tooltip or binding.description):
                 continue
             node = active.node
-            owner = "app" if node is self.app else "here" if isinstance(node, Screen) else "focus"
+            common = node is self.app or binding.action in _WORDS
+            owner = "app" if common else "here" if isinstance(node, Screen) else "focus"
             key = binding.id or binding.action
-            keys, _ = groups[owner].setdefault(key, ([], binding.tooltip or binding.description))
-            keys.append(binding.key_display or key_name(binding.key))
+            words = _WORDS.get(binding.action) or binding.tooltip or binding.description
+            keys, _ = groups[owner].setdefault(key, ([], words))
+            name = binding.key_display or key_name(binding.key)
+            if name not in keys and not name.startswith("super"):
+                keys.append(name)
         parts: list[Content] = []
         for group, title in _GROUPS:
             if not groups[group]:
@@ -69,5 +79,7 @@ class HelpDialog(ModalScreen[None]):
                 parts.append(Content.assemble((f"{'  '.join(keys):>16}", "bold"), f"   {words}\n"))
             parts.append(Content("\n"))
         if self._room == "monitor":
-            parts.append(Content.styled("A run never depends on this window: leave whenever you like.", "$muted"))
+            parts.append(
+                Content.styled("A run never depends on this window: leave whenever you like.", "$muted")
+            )
         return Content("").join(parts).rstrip()

@@ -110,13 +110,16 @@ class Header(Canvas):
             piece = f"{key} {label}"
             self._spots.append((at, at + len(piece), room))
             if here:
-                row += [(key, colours.accent), (f" {label}", colours.accent + Style(bold=True, underline=True))]
+                row += [
+                    (key, colours.accent),
+                    (f" {label}", colours.accent + Style(bold=True, underline=True)),
+                ]
             else:
                 row += [(key, colours.muted), (f" {label}", colours.muted)]
             row.append((gap, None))
             at += len(piece) + len(gap)
         if self._studio.replaying:
-            row.append(("⟲ recording", colours.amber))
+            row.append(("▶ recording" if width >= 90 else "▶ rec", colours.amber))
         return row
 
     async def on_click(self, event: events.Click) -> None:

@@ -47,6 +47,7 @@ class LogView(ScrollView, can_focus=True):
         self._rows: list[tuple[LogLine, str, bool]] = []
         self._seen = 0
         self.following = True
+        self._placing = False
 
     def show(self, lines: Sequence[LogLine], total: int) -> None:
         """Show `lines`; `total` counts all there ever were, to notice new ones."""
@@ -63,8 +64,16 @@ class LogView(ScrollView, can_focus=True):
                 self._rows.append((line, words, part == 0))
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows))
         if self.following:
-            self.scroll_to(y=max(0, len(self._rows) - self.scrollable_content_region.height), animate=False)
+            self._to_end()
+            # the new virtual size counts only after the next layout
+            self.call_after_refresh(self._to_end)
         self.refresh()
+
+    def _to_end(self) -> None:
+        if self.following:
+            self._placing = True
+            self.scroll_to(y=max(0, len(self._rows) - self.scrollable_content_region.height), animate=False)
+            self._placing = False
 
     def on_resize(self) -> None:
         """Wrap anew."""
@@ -73,7 +82,8 @@ class LogView(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Scrolling up stops following, the end starts it again."""
         super().watch_scroll_y(old_value, new_value)
-        self.following = new_value >= len(self._rows) - self.scrollable_content_region.height
+        if not self._placing and self._rows and round(old_value) != round(new_value):
+            self.following = new_value >= len(self._rows) - self.scrollable_content_region.height
 
     def action_follow(self) -> None:
         """Back to the newest line."""
@@ -95,6 +105,9 @@ class LogView(ScrollView, can_focus=True):
 
 
 def _tint(level: str, colours: Palette) -> Style:
-    return {"good": colours.green, "warning": colours.amber, "error": colours.red, "quiet": colours.muted}.get(
-        level, colours.text
-    )
+    return {
+        "good": colours.green,
+        "warning": colours.amber,
+        "error": colours.red,
+        "quiet": colours.muted,
+    }.get(level, colours.text)

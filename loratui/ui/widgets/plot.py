@@ -77,18 +77,16 @@ class Plot(Canvas):
         self.smooth = Curve()
         self.marks: Sequence[tuple[float, float]] = ()
         self.span = 1.0
-        self.log = False
+        self.log_scale = False
         self.empty = ""
         self._raw_columns = Columns()
         self._smooth_columns = Columns()
         self._limits: tuple[float, float] = (0.0, 1.0)
 
-    def show(
-        self, raw: Curve, smooth: Curve, marks: Sequence[tuple[float, float]], span: float, log: bool = False
-    ) -> None:
+    def show(self, raw: Curve, smooth: Curve, marks: Sequence[tuple[float, float]], span: float) -> None:
         """Draw these curves over 0..span."""
         self.raw, self.smooth, self.marks = raw, smooth, marks
-        self.span, self.log = max(span, 1.0), log
+        self.span = max(span, 1.0)
         self.redraw()
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
@@ -100,14 +98,14 @@ class Plot(Canvas):
         self._raw_columns.reduce(self.raw, columns * 2, self.span)
         self._smooth_columns.reduce(self.smooth, columns * 2, self.span)
         low, high = self._range()
-        grid = _Grid(columns, rows, low, high, self.log)
+        grid = _Grid(columns, rows, low, high, self.log_scale)
         grid.fill(self._raw_columns, joined=False)
         raw_cells = grid.take()
         grid.fill(self._smooth_columns, joined=True)
         smooth_cells = grid.take()
         rings = {grid.cell(x / self.span, y) for x, y in self.marks if grid.shows(y)}
         out: list[Row] = []
-        labels = _labels(low, high, rows, self.log) if left else {}
+        labels = _labels(low, high, rows, self.log_scale) if left else {}
         for y in range(rows):
             row: Row = [(labels.get(y, "").rjust(left - 1) + " ", colours.muted)] if left else []
             out.append(row + _cells(y, raw_cells[y], smooth_cells[y], rings, colours))
@@ -123,7 +121,7 @@ class Plot(Canvas):
             return 0.0, 1.0
         # one spike must not flatten the curve: it is drawn at the upper edge
         high = max([highs[min(len(highs) - 1, int(0.97 * len(highs)))], *tops])
-        if self.log:
+        if self.log_scale:
             floor = min(v for v in [*lows, high] if v > 0) if high > 0 else 1e-3
             low_power, high_power = math.floor(2 * math.log10(floor)) / 2, math.ceil(2 * math.log10(high)) / 2
             return 10**low_power, 10 ** max(high_power, low_power + 0.5)
@@ -136,7 +134,7 @@ class _Grid:
     """A field of braille dots over a range of values."""
 
     def __init__(self, columns: int, rows: int, low: float, high: float, log: bool) -> None:
-        self.columns, self.rows, self.log = columns, rows, log
+        self.columns, self.rows, self.log_scale = columns, rows, log
         self.low = math.log10(low) if log else low
         self.high = math.log10(high) if log else high
         self.cells = [[0] * columns for _ in range(rows)]
@@ -148,11 +146,11 @@ class _Grid:
 
     def shows(self, value: float) -> bool:
         """Whether `value` has a place on the scale."""
-        return math.isfinite(value) and (value > 0 or not self.log)
+        return math.isfinite(value) and (value > 0 or not self.log_scale)
 
     def dot(self, value: float) -> int:
         """The dot row of `value`, 0 at the top; values beyond the limits lie on the edge."""
-        shown = math.log10(value) if self.log else value
+        shown = math.log10(value) if self.log_scale else value
         share = (self.high - shown) / ((self.high - self.low) or 1.0)
         return max(0, min(self.rows * 4 - 1, int(share * (self.rows * 4 - 1) + 0.5)))
 
@@ -185,9 +183,7 @@ class _Grid:
         self.cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
 
 
-def _cells(
-    y: int, raw: list[int], smooth: list[int], rings: set[tuple[int, int]], colours: Palette
-) -> Row:
+def _cells(y: int, raw: list[int], smooth: list[int], rings: set[tuple[int, int]], colours: Palette) -> Row:
     """One row of cells; where the smoothed curve passes, the raw dots give way to it."""
     row: Row = []
     run, style = "", None
@@ -224,7 +220,10 @@ def _labels(low: float, high: float, rows: int, log: bool) -> dict[int, str]:
     out: dict[int, str] = {}
     for part in range(parts + 1):
         share = part / parts
-        value = 10 ** (math.log10(high) + (math.log10(low) - math.log10(high)) * share) if log else high + (low - high) * share
+        if log:
+            value = 10 ** (math.log10(high) + (math.log10(low) - math.log10(high)) * share)
+        else:
+            value = high + (low - high) * share
         out[round(share * (rows - 1))] = _short(value)
     return out
 
@@ -250,9 +249,9 @@ def _axis(columns: int, span: float) -> str:
         while at < span:
             label = f"{round(at):,}"
             start = int(at / span * columns) - len(label) // 2
-            if start > 1 and start + len(label) + 1 < columns - len(last):
-                if all(c == " " for c in line[start - 1 : start + len(label) + 1]):
-                    line[start : start + len(label)] = label
+            fits = start > 1 and start + len(label) + 1 < columns - len(last)
+            if fits and all(c == " " for c in line[start - 1 : start + len(label) + 1]):
+                line[start : start + len(label)] = label
             at += step
     return "".join(line)[:columns]
 

@@ -1,0 +1,222 @@
+"""Room 4: one run, live, dead or recorded, on one page."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from loratui.runs.state import ENDED
+from loratui.ui import text
+from loratui.ui.actions import Action, bindings
+from loratui.ui.drawing import Row
+from loratui.ui.panels.loss import LossPanel
+from loratui.ui.panels.machine import MachinePanel
+from loratui.ui.panels.newest import NewestPanel
+from loratui.ui.panels.numbers import NumbersPanel
+from loratui.ui.screens.room import Room
+from loratui.ui.theme import Palette
+from loratui.ui.widgets.facts import Facts
+from loratui.ui.widgets.header import state_mark
+from loratui.ui.widgets.log_view import LogView
+
+_LIVE_KEYS = {"pause", "save_now", "sample_now", "stop", "prompts"}
+_ZOOMS = ("loss", "newest", "log", "numbers", "machine")
+
+
+class MonitorRoom(Room):
+    """Loss, figures, machine, newest samples, log; controls answer when the job has answered."""
+
+    AUTO_FOCUS = ""
+    ACTIONS: ClassVar[tuple[Action, ...]] = (
+        Action("monitor.pause", "p", "pause", "pause", "Pause the run, or let it go on"),
+        Action("monitor.save", "s", "save_now", "save now", "Write a checkpoint after this step"),
+        Action("monitor.sample", "i", "sample_now", "sample now", "Draw the sample prompts after this step"),
+        Action("monitor.prompts", "e", "prompts", "prompts", "Edit the sample prompts of this run"),
+        Action("monitor.stop", "x", "stop", "stop…", "Finish the step, save, end; it can be resumed"),
+        Action("monitor.resume", "r", "resume_run", "resume", "Go on from the newest checkpoint"),
+        Action("monitor.zoom", "z", "zoom", "zoom", "Give the pane in focus the whole page, or take it back"),
+        Action(
+            "monitor.log_scale", "L", "log_scale", "log scale", "Logarithmic scale of the loss, on or off"
+        ),
+        Action("monitor.samples", "enter", "app.room('samples')", "samples", "Go to the samples", show=False),
+    )
+    BINDINGS = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    MonitorRoom #notice { height: auto; max-height: 3; padding: 0 2; display: none; }
+    MonitorRoom #notice.-shown { display: block; height: 2; }
+    MonitorRoom #top { height: 14; }
+    MonitorRoom #middle { height: 1fr; min-height: 6; }
+    MonitorRoom #loss { width: 13fr; }
+    MonitorRoom #numbers { width: 11fr; }
+    MonitorRoom #machine { width: 13fr; height: 1fr; }
+    MonitorRoom #newest { width: 11fr; height: 1fr; }
+    MonitorRoom #log { height: 9; }
+    MonitorRoom.-wide #top { height: 2fr; }
+    MonitorRoom.-wide #middle { height: 2fr; }
+    MonitorRoom.-wide #log { height: 1fr; min-height: 9; }
+    MonitorRoom.-low #top { height: 1fr; }
+    MonitorRoom.-low #middle { height: 1; min-height: 1; }
+    MonitorRoom.-low #machine { border: none; width: 1fr; padding: 0 2; }
+    MonitorRoom.-low #newest { display: none; }
+    MonitorRoom.-low #log { height: 6; }
+    MonitorRoom.-zoom #top, MonitorRoom.-zoom #middle { display: none; }
+    MonitorRoom.-zoom .panel { display: none; }
+    MonitorRoom.-zoom .-zoomed { display: block; width: 1fr; height: 1fr; border: round $accent;
+        padding: 0 1; }
+    MonitorRoom.-zoom Horizontal.-holds { display: block; height: 1fr; }
+    """
+
+    def body(self) -> ComposeResult:
+        """Two rows of panels over the log."""
+        yield Facts(self._notice, id="notice")
+        with Horizontal(id="top"):
+            yield LossPanel()
+            yield NumbersPanel()
+        with Horizontal(id="middle"):
+            yield MachinePanel()
+            yield NewestPanel()
+        log = LogView(id="log")
+        log.add_class("panel")
+        log.border_title = "log"
+        yield log
+
+    def follow(self, what: str) -> None:
+        """New events, or new figures of the machine."""
+        if not self.is_current and what in {"run", "machine"}:
+            return  # drawn when the room is entered: a hidden page costs nothing
+        watched = self.studio.watched
+        if what == "run":
+            self.query_one(LossPanel).update(watched)
+            self.query_one(NumbersPanel).update(watched)
+            self.query_one(NewestPanel).update(watched)
+            log = self.query_one(LogView)
+            log.show(watched.log if watched is not None else (), watched.told if watched is not None else 0)
+            self._update_notice()
+            self.refresh_bindings()
+        if what in {"run", "machine"}:
+            live = watched is not None and watched.live
+            self.query_one(MachinePanel).update(
+                self.studio.reading,
+                watched.state if watched is not None and (live or self.studio.replaying) else None,
+            )
+
+    # the notice: what needs attention
+
+    def _update_notice(self) -> None:
+        notice = self.query_one("#notice", Facts)
+        notice.set_class(bool(self._news()), "-shown")
+        notice.redraw()
+
+    def _news(self) -> list[tuple[str, str]]:
+        """(level, sentence) lines: what happened, and what waits."""
+        watched = self.studio.watched
+        if watched is None:
+            return [("muted", "No run yet. 3 chooses a preset, enter there starts the training.")]
+        state = watched.state
+        out: list[tuple[str, str]] = []
+        if state.state in {"crashed", "failed"}:
+            step = f" at step {state.step:,}" if state.step else ""
+            out.append(("red", f"{state.state}{step}: {text.plain(state.reason) or 'no reason was left'}"))
+            out.append(("muted", text.plain(state.advice) or "r resumes from the newest checkpoint."))
+        elif state.state == "stopped":
+            out.append(("muted", f"stopped at step {state.step:,}. r goes on from there."))
+        elif state.state == "paused":
+            out.append(("amber", "paused; p lets it go on."))
+        if watched.pending:
+            kinds = ", ".join(sorted({wait.kind for wait in watched.pending.values()}))
+            out.append(("amber", f"asked for: {kinds}. The job answers after this step."))
+        return out[:2]
+
+    def _notice(self, width: int, height: int, colours: Palette) -> list[Row]:
+        tints = {"red": colours.red, "amber": colours.amber, "muted": colours.muted}
+        watched = self.studio.watched
+        mark = state_mark(watched.state.state) if watched is not None else "○"
+        rows: list[Row] = []
+        for number, (level, words) in enumerate(self._news()):
+            lead = (mark if number == 0 and level == "red" else " ") + " "
+            rows.append([(lead, tints[level]), (text.crop(words, width - 2), tints[level])])
+        return rows
+
+    # actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what can be done now is offered; None keeps it in the help."""
+        watched = self.studio.watched
+        if action in _LIVE_KEYS:
+            if self.studio.replaying:
+                return True if action == "pause" else None
+            return True if watched is not None and watched.live else None
+        if action == "resume_run":
+            ended = watched is not None and watched.state.state in ENDED - {"finished"}
+            return True if ended and not self.studio.replaying else None
+        return super().check_action(action, parameters)
+
+    def action_pause(self) -> None:
+        """Pause or go on; a recording is paused by its clock."""
+        if self.studio.clock is not None:
+            self.studio.clock.paused = not self.studio.clock.paused
+            return
+        watched = self.studio.watched
+        if watched is not None:
+            self.studio.request("resume" if watched.state.state == "paused" else "pause")
+
+    def action_save_now(self) -> None:
+        """Ask for a checkpoint."""
+        self.studio.request("save")
+
+    def action_sample_now(self) -> None:
+        """Ask for samples."""
+        self.studio.request("sample")
+
+    def action_stop(self) -> None:
+        """Ask, then ask the job to stop."""
+        from loratui.ui.screens.confirm import ConfirmDialog
+
+        watched = self.studio.watched
+        assert watched is not None
+        question = "The job finishes the step, saves a checkpoint and ends. It can be resumed from there."
+        dialog = ConfirmDialog(f"stop {watched.state.name or watched.run.id}", question, "stop it")
+        self.app.push_screen(dialog, lambda yes: self.studio.request("stop") if yes else None)
+
+    def action_prompts(self) -> None:
+        """Edit the prompts of the samples to come."""
+        from loratui.ui.screens.ask_lines import LinesDialog
+
+        watched = self.studio.watched
+        assert watched is not None
+
+        def keep(lines: list[str] | None) -> None:
+            if lines:
+                self.studio.request("prompts", prompts=lines)
+
+        say = "One prompt a line. They are drawn from the next samples on; seeds stay."
+        self.app.push_screen(LinesDialog("sample prompts", watched.state.prompts, say), keep)
+
+    def action_resume_run(self) -> None:
+        """Go on from the newest checkpoint."""
+        watched = self.studio.watched
+        if watched is not None:
+            self.studio.resume_run(watched.run)
+
+    def action_log_scale(self) -> None:
+        """Switch the scale of the loss."""
+        panel = self.query_one(LossPanel)
+        panel.log_scale = not panel.log_scale
+        panel.update(self.studio.watched)
+
+    def action_zoom(self) -> None:
+        """Give one pane the page, or take it back."""
+        if self.has_class("-zoom"):
+            self.remove_class("-zoom")
+            for node in self.query(".-zoomed, .-holds"):
+                node.remove_class("-zoomed", "-holds")
+            return
+        focused = self.focused
+        name = focused.id if focused is not None and focused.id in _ZOOMS else "loss"
+        pane = self.query_one(f"#{name}")
+        pane.add_class("-zoomed")
+        if isinstance(pane.parent, Horizontal):
+            pane.parent.add_class("-holds")
+        self.add_class("-zoom")

@@ -1,0 +1,225 @@
+"""Room 6: all runs of the project, what became of them, and the way back to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.style import Style
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+
+from loratui.runs.state import ENDED, RunState
+from loratui.ui import figures, text
+from loratui.ui.actions import Action, bindings
+from loratui.ui.drawing import Row
+from loratui.ui.screens.room import Room
+from loratui.ui.theme import Palette
+from loratui.ui.widgets.facts import Facts
+from loratui.ui.widgets.header import state_mark
+from loratui.ui.widgets.line_list import LineList
+
+if TYPE_CHECKING:
+    from loratui.runs.directory import RunDir
+
+_LABEL = 10
+
+
+class RunsRoom(Room):
+    """The list, newest first; what is known of the run under the cursor beside it."""
+
+    ACTIONS: ClassVar[tuple[Action, ...]] = (
+        Action(
+            "runs.open", "o", "open", "open", "Open this run in the monitor, live or dead", display="enter"
+        ),
+        Action("runs.resume", "r", "resume_run", "resume", "Go on from its newest checkpoint"),
+        Action("runs.stop", "x", "stop", "stop…", "Finish the step, save, end"),
+        Action("runs.samples", "S", "samples", "samples", "See the samples of this run", show=False),
+    )
+    BINDINGS = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    RunsRoom #split { height: 1fr; }
+    RunsRoom #list-panel { width: 13fr; padding: 0; }
+    RunsRoom #details { width: 9fr; height: 1fr; }
+    RunsRoom.-narrow #split { layout: vertical; }
+    RunsRoom.-narrow #list-panel { width: 1fr; height: 1fr; }
+    RunsRoom.-narrow #details { width: 1fr; height: 10; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: Sequence[tuple[RunDir, RunState]] = ()
+
+    def body(self) -> ComposeResult:
+        """List and details."""
+        empty = (
+            "No runs yet.\n3 chooses a preset; s there starts a training. It goes on when this window closes."
+        )
+        with Horizontal(id="split"):
+            with Vertical(id="list-panel", classes="panel") as panel:
+                panel.border_title = "runs"
+                yield LineList(self._row, self._heading, empty, id="runs")
+            details = Facts(self._details, id="details", classes="panel")
+            details.border_title = "run"
+            yield details
+
+    def on_mount(self) -> None:
+        """Start in the list."""
+        super().on_mount()
+        self.query_one(LineList).focus()
+
+    def follow(self, what: str) -> None:
+        """The list changed, or the state of one."""
+        if what != "runs" and not (what == "run" and self.is_current):
+            return
+        before = self._current()
+        self._runs = self._fresh()
+        view = self.query_one(LineList)
+        at = next(
+            (i for i, (run, _) in enumerate(self._runs) if before is not None and run == before[0]), None
+        )
+        view.show_rows(len(self._runs), at)
+        self._show_details()
+
+    def _fresh(self) -> Sequence[tuple[RunDir, RunState]]:
+        """The listed states; of the watched run the newest one."""
+        watched = self.studio.watched
+        if watched is None:
+            return self.studio.runs
+        return [(run, watched.state if run == watched.run else state) for run, state in self.studio.runs]
+
+    def _current(self) -> tuple[RunDir, RunState] | None:
+        cursor = self.query_one(LineList).cursor
+        return self._runs[cursor] if cursor < len(self._runs) else None
+
+    @on(LineList.Moved)
+    def _show_details(self) -> None:
+        details = self.query_one("#details", Facts)
+        current = self._current()
+        name = (current[1].name or current[0].name) if current is not None else "run"
+        details.border_title = Content(text.shorten(text.plain(name), 36))
+        details.redraw()
+        self.refresh_bindings()
+
+    # drawing
+
+    def _heading(self, _index: int, width: int, colours: Palette) -> Row:
+        name = max(8, width - 46)
+        right = "steps".rjust(12) + "loss".rjust(8) + "  " + "started".rjust(10)
+        return [("   " + text.fit("name", name) + "  " + "state".ljust(9) + right, colours.muted)]
+
+    def _row(self, index: int, width: int, colours: Palette) -> Row:
+        run, state = self._runs[index]
+        name = max(8, width - 46)
+        watched = self.studio.watched
+        here = watched is not None and watched.run == run
+        tint = colours.state(state.state)
+        steps = f"{figures.count(state.step)}/{figures.count(state.steps)}" if state.steps else "–"
+        return [
+            (f" {state_mark(state.state)} ", tint),
+            (text.fit(text.plain(state.name or run.name), name), colours.bold if here else colours.text),
+            ("  " + state.state.ljust(9), tint),
+            (steps.rjust(12), colours.text),
+            (figures.loss(state.loss_smooth).rjust(8), colours.text),
+            ("  " + figures.ago(state.created_at, self.studio.now()).rjust(10), colours.muted),
+        ]
+
+    def _details(self, width: int, height: int, colours: Palette) -> list[Row]:
+        current = self._current()
+        if current is None:
+            return []
+        run, state = current
+        rows: list[Row] = []
+
+        def line(label: str, value: str, tint: Style | None = None) -> None:
+            for number, part in enumerate(text.wrap(value, max(8, width - _LABEL), most=4)):
+                rows.append(
+                    [
+                        ((label if number == 0 else "").ljust(_LABEL), colours.muted),
+                        (part, tint or colours.text),
+                    ]
+                )
+
+        line("state", f"{state_mark(state.state)} {state.state}", colours.state(state.state))
+        if state.reason:
+            line("why", text.plain(state.reason), colours.state(state.state))
+        if state.advice:
+            line("advice", text.plain(state.advice), colours.muted)
+        line("preset", text.plain(state.preset) or "none")
+        line("base", text.plain(state.base).rsplit("/", 1)[-1] or "–")
+        line("started", figures.date(state.created_at))
+        if state.started_at and state.updated_at > state.started_at:
+            line("took", figures.duration(state.updated_at - state.created_at))
+        line("loss", f"{figures.loss(state.loss_smooth)}   best {figures.loss(state.best_loss)}")
+        saved = ", ".join(figures.count(c.step) for c in state.checkpoints[-4:])
+        line("saved", saved or "nothing")
+        line("samples", figures.count(len(state.samples)))
+        if state.scores:
+            line(
+                "scores",
+                "  ".join(f"{text.plain(k)} {v:.2f}" for k, v in state.scores.items()),
+                colours.green,
+            )
+        if state.exported:
+            line("file", text.plain(str(run.path / state.exported)), colours.green)
+        for consumer, pair in state.verified.items():
+            good = pair[0] == pair[1]
+            line(
+                "", f"{text.plain(consumer)} {pair[0]}/{pair[1]} keys", colours.green if good else colours.red
+            )
+        line("folder", text.plain(run.path))
+        return rows
+
+    # actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what this run's state allows is offered."""
+        current = self._current() if self.is_mounted else None
+        if action in {"open", "samples"}:
+            return True if current is not None else None
+        if action == "resume_run":
+            return True if current is not None and current[1].state in ENDED - {"finished"} else None
+        if action == "stop":
+            return True if current is not None and current[1].state not in ENDED else None
+        return super().check_action(action, parameters)
+
+    @on(LineList.Chosen)
+    async def _chosen(self) -> None:
+        await self.action_open()
+
+    def _watch_current(self) -> bool:
+        current = self._current()
+        if current is None:
+            return False
+        if self.studio.watched is None or self.studio.watched.run != current[0]:
+            self.studio.observe(current[0])
+        return True
+
+    async def action_open(self) -> None:
+        """Open the run in the monitor."""
+        if self._watch_current():
+            await self.studio.action_room("monitor")
+
+    async def action_samples(self) -> None:
+        """See its samples."""
+        if self._watch_current():
+            await self.studio.action_room("samples")
+
+    def action_resume_run(self) -> None:
+        """Go on from the newest checkpoint."""
+        current = self._current()
+        if current is not None:
+            self.studio.resume_run(current[0])
+
+    def action_stop(self) -> None:
+        """Ask, then ask the job to stop."""
+        from loratui.ui.screens.confirm import ConfirmDialog
+
+        if not self._watch_current() or self.studio.watched is None:
+            return
+        name = self.studio.watched.state.name or self.studio.watched.run.id
+        question = "The job finishes the step, saves a checkpoint and ends. It can be resumed from there."
+        dialog = ConfirmDialog(f"stop {name}", question, "stop it")
+        self.app.push_screen(dialog, lambda yes: self.studio.request("stop") if yes else None)

@@ -1,0 +1,72 @@
+"""Small pictures for grids: decoded and turned into half blocks in a thread, kept by size."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.strip import Strip
+from textual.worker import get_current_worker
+
+from loratui.errors import LoratuiError
+from loratui.ui import halfblock
+from loratui.ui.widgets.image_view import load
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
+
+_KEPT = 400
+_SIDE_PX = 192
+
+Key = tuple[Path, int, int]
+
+
+class Thumbnails:
+    """Gives a picture's strips when it has them, and asks its owner to paint when it gets them."""
+
+    def __init__(self, owner: Widget) -> None:
+        self._owner = owner
+        self._made: OrderedDict[Key, list[Strip]] = OrderedDict()
+        self._wanted: list[Key] = []
+        self._busy = False
+
+    def get(self, path: Path, columns: int, rows: int) -> list[Strip] | None:
+        """Strips within `columns` x `rows` cells; None while they are made, empty when they cannot be."""
+        key = (path, columns, rows)
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key]
+        if key not in self._wanted and columns > 0 and rows > 0:
+            self._wanted.append(key)
+            if not self._busy:
+                self._busy = True
+                self._owner.call_later(self._start)
+        return None
+
+    def _start(self) -> None:
+        self._owner.run_worker(self._work, thread=True, group="thumbnails", exit_on_error=False)
+
+    def _work(self) -> None:
+        worker = get_current_worker()
+        while self._wanted and not worker.is_cancelled:
+            key = self._wanted[-1]  # the newest wish is what is in sight
+            made = _make(*key)
+            self._owner.app.call_from_thread(self._keep, key, made)
+        self._busy = False
+
+    def _keep(self, key: Key, made: list[Strip]) -> None:
+        self._made[key] = made
+        if key in self._wanted:
+            self._wanted.remove(key)
+        while len(self._made) > _KEPT:
+            self._made.popitem(last=False)
+        self._owner.refresh()
+
+
+def _make(path: Path, columns: int, rows: int) -> list[Strip]:
+    try:
+        image = load(str(path), path.stat().st_mtime, None, _SIDE_PX)
+    except (LoratuiError, OSError):
+        return []
+    return halfblock.strips(image, *halfblock.fitted(*image.size, columns, rows))
