@@ -320,8 +320,10 @@ def _plain_output(run: RunDir) -> Iterator[None]:
     old = sys.stdout, sys.stderr
     extra: list[int] = []
     with contextlib.suppress(OSError):
-        if not os.path.samestat(os.fstat(2), run.log_path.stat()):
-            extra = [os.open(run.log_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)]
+        fd = os.open(run.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        extra.append(fd)
+        if os.path.samestat(os.fstat(2), os.fstat(fd)):  # launched: what is printed goes there already
+            os.close(extra.pop())
     stream = _PlainStream([2, *extra])
     handler = logging.StreamHandler(cast(IO[str], stream))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))

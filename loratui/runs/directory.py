@@ -93,7 +93,10 @@ class RunDir:
 
     def exists(self) -> bool:
         """Whether this is a run directory on disk."""
-        return self.config_path.is_file() or self.events_path.is_file()
+        try:
+            return self.config_path.is_file() or self.events_path.is_file()
+        except OSError:  # a folder of somebody else's
+            return False
 
     @classmethod
     def create(cls, project_runs: Path, name: str, now: datetime | None = None) -> RunDir:
@@ -169,9 +172,9 @@ def find_run(text: str, cwd: Path) -> RunDir:
         RunError: none fits, or several do.
     """
     path = (cwd / Path(text).expanduser()).absolute()
-    for folder in (path, path.parent):
-        if RunDir(folder).exists() and "\0" not in text:
-            return RunDir(folder)
+    near_by = RunDir(path if path.is_dir() else path.parent)
+    if path.exists() and near_by.exists():
+        return near_by
     runs = [run for folder in runs_folders(cwd) for run in list_runs(folder)]
     if path.is_dir():  # a project or its runs folder: its newest run
         inside = list_runs(path) or list_runs(path / "runs")

@@ -1,4 +1,4 @@
-"""A job for tests: steps of a set length, checkpoints, controls, and ways to end badly. Speaks the real protocol."""
+"""A job for tests: steps, checkpoints, controls and bad ends over the real protocol."""
 
 from __future__ import annotations
 

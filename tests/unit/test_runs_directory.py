@@ -61,8 +61,19 @@ def test_found_by_path_id_prefix_name_and_last(tmp_path: Path, monkeypatch: pyte
     assert find_run("last", tmp_path) == cat
     assert find_run("runs/" + owl.id, tmp_path) == owl
     assert find_run(str(tmp_path), Path("/")) == cat
+    assert find_run("cat", owl.path) == cat
     newer = make(tmp_path, "owl", 3)
     assert find_run("owl", tmp_path) == newer
+
+
+def test_a_folder_that_may_not_be_read_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, "owl")
+
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert not run.exists() and list_runs(tmp_path / "runs") == []
 
 
 def test_not_found_says_what_there_is(tmp_path: Path) -> None:

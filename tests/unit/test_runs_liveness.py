@@ -93,7 +93,7 @@ def test_other_hosts_are_told_by_the_heartbeat(run: RunDir) -> None:
     run.status_path.write_text("{")
     os.utime(run.status_path, (now - 90, now - 90))
     assert observed_state(state, now, run).state == "crashed"
-    assert observed_state(running(host="elsewhere"), now, run).state == "running"  # a fresh event
+    assert observed_state(running(host="elsewhere"), now, run).state == "running"
 
 
 def test_after_a_restart_of_the_machine(run: RunDir) -> None:
@@ -110,7 +110,7 @@ def test_a_launch_that_named_nobody(run: RunDir) -> None:
 
 def test_death_before_the_first_word_shows_the_log(run: RunDir) -> None:
     run.log_path.write_text(
-        f"an old line\n{liveness.LOG_MARK} 1, attempt 2\nTraceback\n  File x\nImportError: no \x1b[2Jtorch\n\n"
+        f"an old line\n{liveness.LOG_MARK} 1, attempt 2\nTraceback\n  x\nImportError: no \x1b[2Jtorch\n\n"
     )
     seen = observed_state(running(pid=dead_pid(), memo=Memo()), run=run)
     assert seen.reason == "The job ended before it began: ImportError: no ␛[2Jtorch"
