@@ -151,15 +151,12 @@ def _state(state: RunState, event: Event) -> None:
         state.unknown_kinds[key] = state.unknown_kinds.get(key, 0) + 1
         return
     memo = state.memo
-    at = _seconds(event.get("t"))
     state.state = cast(StateName, name)
     state.reason, state.advice = _text(event.get("reason")), _text(event.get("advice"))
     if name == "failed" and not state.reason:
         state.reason, state.advice = memo.error, state.advice or memo.error_advice
     if name in {"paused", "caching"}:
         memo.clock_at = 0.0
-    elif name == "running" and not memo.clock_at and memo.overhead_steps:
-        memo.clock_at = at  # after a pause: the pause itself is not running time
     if name != "starting":
         state.progress = None
     if name in ENDED:
@@ -211,7 +208,7 @@ def _speed(state: RunState, event: Event, stands_for: int) -> None:
         fade = _FADE_OVERHEAD**stands_for
         memo.overhead_s = memo.overhead_s * fade + max(0.0, elapsed - step_s * stands_for)
         memo.overhead_steps = memo.overhead_steps * fade + stands_for
-    else:  # the first step after a start: what came before it was no saving
+    else:  # the first step after a start or a pause: what came before it was no saving
         memo.overhead_steps = memo.overhead_steps or 1e-9
     memo.clock_at = at
     if step_s:

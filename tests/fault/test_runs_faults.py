@@ -81,6 +81,31 @@ def test_the_end_is_written_when_room_comes_back_while_closing(
     assert status(run).state == "finished"
 
 
+def test_a_status_ahead_of_the_journal_is_no_cache_of_it(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(run, heartbeat=False)
+    journal.write("opened", run_id=run.id, attempt=1, from_step=0, steps=99)
+    real = os.write
+
+    def broken(fd: int, data: bytes) -> int:
+        if fd == journal._fd:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "write", broken)
+        journal.write("step", step=1, loss=0.5)
+        journal.write("state", state="running")  # status.json is written, the journal is not
+        assert json.loads(run.status_path.read_text())["step"] == 1
+        assert status(run).events == 1
+        end = run.status_path.read_bytes()
+    journal.write("checkpoint", step=1, path="checkpoints/step-000001")
+    run.status_path.write_bytes(end)
+    assert repr(status(run)) == repr(status_from_nothing(run))
+    journal.close()
+
+
 def test_a_disk_that_stays_full_does_not_hang_the_job(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(run)
     FullDisk(monkeypatch, room=0)

@@ -151,15 +151,15 @@ def test_a_resume_supersedes_what_came_after_its_step() -> None:
     script = Script().open().train(1, 30, save_every=10)
     for step in (0, 10, 20, 30):
         script.add("sample", step=step, index=0, path=f"samples/step-{step:06d}/0.png")
-    at_ten = fold(script.events[:12])  # opened, 10 steps, the checkpoint
-    assert at_ten.checkpoints[-1].step == 10
-    script.add("state", state="failed", reason="disk").open(from_step=10)
+    at_twenty = fold(script.events[:23])  # opened, 20 steps, 2 checkpoints
+    assert at_twenty.checkpoints[-1].step == 20
+    script.add("state", state="failed", reason="disk").open(from_step=20)
     state = fold(script.events)
-    assert (state.attempt, state.state, state.reason, state.step) == (2, "starting", "", 10)
-    assert [s.step for s in state.samples] == [0, 10]
-    assert [c.step for c in state.checkpoints] == [10]
-    assert (state.loss_smooth, state.best_loss) == (at_ten.loss_smooth, at_ten.best_loss)
-    again = fold(script.train(11, 30).events)
+    assert (state.attempt, state.state, state.reason, state.step) == (2, "starting", "", 20)
+    assert [s.step for s in state.samples] == [0, 10, 20]
+    assert [c.step for c in state.checkpoints] == [10, 20]
+    assert (state.loss_smooth, state.best_loss) == (at_twenty.loss_smooth, at_twenty.best_loss)
+    again = fold(script.train(21, 30).events)
     straight = fold(Script().open().train(1, 30).events)
     assert (again.step, again.loss_smooth, again.best_loss) == (30, straight.loss_smooth, straight.best_loss)
 
