@@ -1,0 +1,1 @@
+"""`python -m` entry points: the only way from the screens and the command line to torch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from datetime import datetime
 from functools import cached_property
@@ -196,6 +195,8 @@ def find_run(text: str, cwd: Path) -> RunDir:
     if begun:
         shown = ", ".join(run.id for run in begun[:5]) + (", ..." if len(begun) > 5 else "")
         raise RunError(f"{text!r} fits {len(begun)} runs: {shown}.", "Give more of the id, or `last`.")
+    import difflib
+
     near = difflib.get_close_matches(text, [run.id for run in runs] + [run.name for run in runs], n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise RunError(f"There is no run {text!r}.", f"{hint}`loratui runs` lists them; `last` is the newest.")

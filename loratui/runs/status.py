@@ -35,11 +35,12 @@ class Watch:
     def poll(self, max_bytes: int | None = None, now: float | None = None) -> list[Event]:
         """Read, fold and observe; returns the new events."""
         events = self._read(max_bytes)
+        if events and max_bytes is not None:  # amid a long journal: who lived then is not the question
+            self.state = self.folded
+            return events
         seen = observed_state(self.folded, now, self.run)
-        if seen.state == "crashed" and (
-            more := self._read(max_bytes)
-        ):  # its last words, written before it went
-            events += more
+        if seen.state == "crashed":  # it may have written its last words between the two looks
+            events += self._read(max_bytes)
             seen = observed_state(self.folded, now, self.run)
         self.state = seen
         return events

@@ -97,6 +97,6 @@ def test_decimation_of_a_long_run_is_quick() -> None:
     curves = Curves()
     curves.loss.xs.extend(range(300_000))
     curves.loss.ys.extend([0.5] * 300_000)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(decimate(curves.loss.xs, curves.loss.ys, 200)) == 200
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
