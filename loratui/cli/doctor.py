@@ -27,8 +27,19 @@ for name in sys.argv[1:]:
         found[name] = m.version(name)
     except m.PackageNotFoundError:
         found[name] = ""
-print(json.dumps({"python": sys.version.split()[0], "packages": found}))
+cuda, broken = None, ""
+if found.get("torch"):
+    try:
+        import torch
+        cuda = torch.cuda.is_available()
+        if found.get("torchvision"):
+            import torchvision
+            torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except Exception as error:
+        broken = f"{type(error).__name__}: {error}"
+print(json.dumps({"python": sys.version.split()[0], "packages": found, "cuda": cuda, "broken": broken}))
 """
+"""Versions are read from metadata; torch is loaded to see whether it works with its torchvision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,7 @@ def run_doctor(args: argparse.Namespace, out: Output) -> int:
         _terminal(),
         _settings(),
     ]
+    out.end_progress()
     bad = [c for c in checks if c.level == "attention"]
     out.document({"ok": not bad, "checks": [asdict(c) for c in checks]})
     marks = {"ok": "ok", "info": "--", "attention": "!!"}
@@ -93,7 +105,7 @@ def _training() -> list[Check]:
         return [Check("training", "attention", error.message, error.advice)]
     try:
         done = subprocess.run(
-            [python, "-c", _PROBE, *_PACKAGES], capture_output=True, text=True, timeout=60, check=True
+            [python, "-c", _PROBE, *_PACKAGES], capture_output=True, text=True, timeout=120, check=True
         )
         found = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
@@ -112,24 +124,14 @@ def _training() -> list[Check]:
     if missing:
         advice = "Install them with `pip install 'loratui[train]'`."
         checks.append(Check("packages", "attention", f"not installed: {', '.join(missing)}", advice))
-    mismatch = _mismatch(packages.get("torch", ""), packages.get("torchvision", ""))
-    if mismatch:
-        checks.append(mismatch)
+    if found["broken"]:
+        first = str(found["broken"]).splitlines()[0]
+        advice = "Where the two do not fit: `pip install -U torch torchvision`."
+        checks.append(Check("torch", "attention", f"torch or torchvision does not work: {first}", advice))
+    elif found["cuda"] is False and Path("/dev/nvidiactl").exists():
+        advice = "Install the torch that fits the driver; pytorch.org names it."
+        checks.append(Check("torch", "attention", "there is an NVIDIA driver, and torch sees no GPU", advice))
     return checks
-
-
-def _mismatch(torch: str, vision: str) -> Check | None:
-    """torchvision 0.N belongs to torch 2.(N - 15); a mixed pair breaks imports in odd places."""
-    try:
-        torch_minor, vision_minor = int(torch.split(".")[1]), int(vision.split(".")[1])
-    except (IndexError, ValueError):
-        return None
-    if torch.startswith("2.") and vision.startswith("0.") and vision_minor - 15 != torch_minor:
-        advice = "Install the two together: `pip install -U torch torchvision`."
-        return Check(
-            "torchvision", "attention", f"torchvision {vision} was not made for torch {torch}", advice
-        )
-    return None
 
 
 def _gpu() -> Check:

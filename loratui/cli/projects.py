@@ -159,7 +159,7 @@ def _tell_plan(plan: Plan, out: Output) -> None:
     optimizer = plan.config.optimizer
     batch = plan.config.data.batch_size
     out.line(
-        f"{plan.images} pictures, {plan.repeated} with repeats: {plan.per_epoch} batches of {batch} an epoch; "
+        f"{plan.images} pictures, {plan.repeated} with repeats: {plan.per_epoch} batches of {batch}; "
         f"{plan.steps} steps"
         + (f" of {optimizer.accumulation} batches" if optimizer.accumulation > 1 else "")
         + f" = {plan.epochs} epochs."
@@ -171,9 +171,8 @@ def _tell_plan(plan: Plan, out: Output) -> None:
         )
     if plan.sizes is not None:
         sure = "" if plan.sizes.exact else "about "
-        out.line(
-            f"LoRA: {plan.sizes.layers} layers, {sure}{plan.sizes.lora:,} numbers, {size_text(plan.lora_bytes)}."
-        )
+        size = size_text(plan.lora_bytes)
+        out.line(f"LoRA: {plan.sizes.layers} layers, {sure}{plan.sizes.lora:,} numbers, {size}.")
     if plan.memory is not None:
         out.line(f"Memory: roughly {plan.memory.total_gib:.1f} GiB.")
     out.line(

@@ -40,7 +40,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="loratui",
         description="Train diffusion LoRAs in the terminal. Without a command: the app on DIR, or here.",
-        epilog="`loratui COMMAND --help` says more.\nExit codes: 0 done, 1 the job failed, 2 the request was wrong.",
+        epilog="Exit codes: 0 done, 1 the job failed, 2 the request was wrong.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -148,7 +148,7 @@ def _write_report(error: Exception) -> Path | None:
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         lines = [f"loratui {loratui.__version__}, Python {sys.version.split()[0]}, {' '.join(sys.argv)}", ""]
         path.write_text(
-            "\n".join(lines) + "".join(traceback.format_exception(error)),
+            "\n".join([*lines, *traceback.format_exception(error)]),
             encoding="utf-8",
             errors="backslashreplace",
         )

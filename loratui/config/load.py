@@ -78,13 +78,17 @@ def suggest(key: str) -> str:
     same_leaf = [p for p in paths if p.rpartition(".")[2] == leaf]
     if len(same_leaf) == 1:
         return same_leaf[0]
-    names = [*SHORT_NAMES, *paths] if "." not in key else [*paths, *SHORT_NAMES]
-    close = difflib.get_close_matches(key, names, 1, 0.6)
-    if not close and "." in key:
-        close = difflib.get_close_matches(leaf, [*SHORT_NAMES], 1, 0.6)
-    if not close:
+    head = key.partition(".")[0]
+    if "." in key and head in sections():
+        inside = {p.rpartition(".")[2]: p for p in paths if p.startswith(f"{head}.")}
+        close = [inside[name] for name in difflib.get_close_matches(leaf, inside, 1, 0.6)]
+        close = close or difflib.get_close_matches(leaf, SHORT_NAMES, 1, 0.75)
+    elif "." in key:
+        close = difflib.get_close_matches(key, paths, 1, 0.6)
+    else:
         leaves = {p.rpartition(".")[2]: p for p in paths}
-        close = [leaves[name] for name in difflib.get_close_matches(leaf, leaves, 1, 0.7)]
+        close = difflib.get_close_matches(key, SHORT_NAMES, 1, 0.6)
+        close = close or [leaves[name] for name in difflib.get_close_matches(leaf, leaves, 1, 0.7)]
     return close[0] if close else ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratui.config.load import Setting, build, collect, config_error, settings_of
+from loratui.config.load import Setting, build, collect, config_error, full_key, settings_of
 from loratui.config.schema import RunConfig
 from loratui.config.toml import Document, flatten, read_toml
 from loratui.errors import ConfigError, LoratuiError, Problem
@@ -190,6 +190,12 @@ def resolve(
         ConfigError: with all problems of preset and overrides.
     """
     places = dict.fromkeys(overrides, where) if isinstance(where, str) else where
+    given = {full_key(key) for key in overrides}
+    if "optimizer.epochs" in given and "optimizer.steps" not in given:
+        overrides = {
+            **overrides,
+            "optimizer.steps": 0,
+        }  # who asks for epochs does not want the preset's steps
     own = [Setting(key, value, places.get(key, "")) for key, value in overrides.items()]
     return build([*(preset.settings if preset else []), *own])
 

@@ -34,6 +34,7 @@ def orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 from what the header holds, without decoding the picture.
 
     `Image.getexif` would decode a whole PNG to look behind the pixels; only what stands before counts here.
+    Pillow itself turns TIFFs, size and pixels.
     """
     raw = image.info.get("exif")
     value: Any = 1
@@ -44,8 +45,6 @@ def orientation(image: Image.Image) -> int:
             value = exif.get(ORIENTATION_TAG, 1)
         except Exception:  # Pillow raises many kinds for a broken EXIF block; the picture is fine
             value = 1
-    elif image.format == "TIFF":
-        value = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

@@ -57,7 +57,7 @@ def caption_path(picture: Path) -> Path:
     """The sidecar of a picture: the one that exists, `.txt` before `.caption`, else where it belongs."""
     for suffix in SUFFIXES:
         candidate = picture.with_suffix(suffix)
-        if candidate.exists():
+        if os.path.lexists(candidate):  # false, not an error, for a name that is too long with this suffix
             return candidate
     return picture.with_suffix(SUFFIXES[0])
 
