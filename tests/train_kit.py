@@ -88,23 +88,32 @@ def tiny_parts(seed: int = 0, sd2: bool = False, width: int = 32, heads: Any = 2
 
 def tiny_base(folder: Path, seed: int = 0, sd2: bool = False, **kwargs: Any) -> Path:
     """Save `tiny_parts` as a diffusers folder."""
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
     from loratui.families.loading import CONFIGS
 
     unet, vae, text = tiny_parts(seed, sd2, **kwargs)
     unet.save_pretrained(folder / "unet")
     vae.save_pretrained(folder / "vae")
     text.save_pretrained(folder / "text_encoder")
-    tokenizer = CLIPTokenizer.from_pretrained(
-        CONFIGS / "clip_tokenizer", pad_token="!" if sd2 else "<|endoftext|>", model_max_length=77
-    )
-    tokenizer.save_pretrained(folder / "tokenizer")
+    byte_tokenizer(folder / "tokenizer", "!" if sd2 else "<|endoftext|>")
     (folder / "scheduler").mkdir()
     settings = {**SCHEDULER, "prediction_type": "v_prediction" if sd2 else "epsilon"}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings))
     shutil.copy(CONFIGS / ("sd2" if sd2 else "sd15") / "model_index.json", folder)
     return folder
+
+
+def byte_tokenizer(folder: Path, pad: str) -> None:
+    """CLIP's tokenizer without its merges: characters only, and read in no time."""
+    from loratui.families.loading import CONFIGS
+
+    vocab = json.loads((CONFIGS / "clip_tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    kept = {word: n for word, n in vocab.items() if n < 512 or n >= 49406}
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps(kept), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    marks = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad, **marks}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def tiny_config(**changes: Any) -> RunConfig:

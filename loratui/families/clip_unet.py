@@ -165,14 +165,16 @@ def _parts(
 ) -> Parts:  # fmt: skip
     if prediction == "auto":
         prediction = scheduler.get("prediction_type") or "epsilon"
-    if unet.config.in_channels != vae.config.latent_channels:
+    channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
+    if channels != latent_channels:
         raise BaseModelError(
-            f"The U-Net takes {unet.config.in_channels} channels, not the VAE's {vae.config.latent_channels}.",
+            f"The U-Net takes {channels} channels and the VAE makes {latent_channels}.",
             "Inpainting and picture-to-picture variants cannot be trained here; take the plain base model.",
         )
-    if text.config.hidden_size != unet.config.cross_attention_dim:
+    width, wanted = text.config.hidden_size, unet.config.cross_attention_dim
+    if width != wanted:
         raise BaseModelError(
-            f"The U-Net takes text of {unet.config.cross_attention_dim} features, not {text.config.hidden_size}.",
+            f"The text encoder makes {width} features and the U-Net takes {wanted}.",
             "The base mixes parts of different families.",
         )
     return Parts(

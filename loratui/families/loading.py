@@ -113,13 +113,10 @@ def assemble(
     missing = [name for name in wanted if name not in tensors]
     extra = [name for name in tensors if name not in wanted and not name.startswith(ignore)]
     if missing or extra:
+        found = [f"{len(missing)} weights missing, such as {missing[0]}"] if missing else []
+        found += [f"{len(extra)} unknown, such as {extra[0]}"] if extra else []
         raise BaseModelError(
-            f"The {what} does not fit its settings: "
-            + "; ".join(
-                [f"{len(missing)} weights missing, such as {missing[0]}"] * bool(missing)
-                + [f"{len(extra)} unknown, such as {extra[0]}"] * bool(extra)
-            )
-            + ".",
+            f"The {what} does not fit its settings: {'; '.join(found)}.",
             "The base is incomplete or of another family.",
         )
     ready = {}

@@ -131,7 +131,8 @@ def verify_file(path: Path) -> Verification:
     for consumer, names in missed.items():
         if names:
             note(
-                "unmatched", "error", f"{consumer} drops {len(names)} of {len(modules)} modules, such as {names[0]}.",
+                "unmatched", "error",
+                f"{consumer} drops {len(names)} of {len(modules)} modules, such as {names[0]}.",
                 "Export it in kohya format: `loratui export FILE --format kohya`." if fmt == "peft" else "",
             )  # fmt: skip
     _check_modules(modules, fmt, table(family) if true_size else {}, note)

@@ -1,0 +1,141 @@
+"""What every registered family promises; a new row in FAMILIES is tested by being there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import train_kit as kit
+
+from loratui.families.protocol import Family, load_family, stack
+from loratui.families.spec import FAMILIES
+from loratui.train.adapter import Adapter
+from loratui.weights.consumers import STRUCTURES
+
+NAMES = [spec.name for spec in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def loaded(request: pytest.FixtureRequest):
+    """(family, parts) on the family's tiny base; a new family adds a fixture `tiny_NAME`."""
+    family = load_family(request.param)
+    return family, family.load(request.getfixturevalue(f"tiny_{request.param}"), torch.float32)
+
+
+def test_it_answers_every_question(loaded) -> None:
+    family, _ = loaded
+    assert family.name in NAMES
+    for name, member in inspect.getmembers(Family, inspect.isfunction):
+        if not name.startswith("_"):
+            theirs = inspect.signature(getattr(family, name))
+            assert list(theirs.parameters) == list(inspect.signature(member).parameters)[1:], name
+            assert inspect.getdoc(getattr(family, name)), name
+
+
+def test_parts_are_frozen_and_whole(loaded) -> None:
+    _, parts = loaded
+    for network in parts.networks():
+        assert not network.training
+        assert all(not p.requires_grad and p.device.type == "cpu" for p in network.parameters())
+    assert parts.prediction in {"epsilon", "v_prediction"}
+    assert len({parts.vae_identity, parts.text_identity, parts.base_hash}) == 3
+
+
+def test_pictures_become_latents_of_the_stated_size(loaded) -> None:
+    family, parts = loaded
+    side = 8 * parts.latent_factor
+    mean, std = family.encode_pictures(parts, torch.rand(2, 3, side, side + parts.latent_factor) * 2 - 1)
+    assert mean.shape == std.shape == (2, parts.latent_channels, 8, 9)
+    assert bool((std > 0).all())
+
+
+def test_captions_become_conditions_one_by_one(loaded) -> None:
+    family, parts = loaded
+    with torch.no_grad():
+        alone = [family.encode_captions(parts, [text])[0] for text in ("a red fox", "")]
+        together = family.encode_captions(parts, ["a red fox", ""])
+    for one, two in zip(alone, together, strict=True):
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k], two[k]) and one[k].dtype == torch.float32 for k in one)
+
+
+def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) -> None:
+    family, parts = loaded
+    adapter = Adapter(family, parts.denoiser, kit.tiny_config().network, seed=1)
+    with torch.no_grad():
+        conditions = family.encode_captions(parts, ["x", "y"])
+    noisy = torch.randn(2, parts.latent_channels, 8, 12)
+    answer = family.predict(parts, noisy, torch.tensor([1, 999]), stack(conditions, torch.device("cpu")))
+    assert answer.shape == noisy.shape
+    answer.square().mean().backward()
+    trained = {p for p in parts.denoiser.parameters() if p.requires_grad}
+    assert trained == set(adapter.parameters())
+    assert all(layer.lora_B["default"].weight.grad is not None for layer in adapter.layers.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("target", "count"), [("attention", 128), ("attention+mlp", 160), ("full", 192)])
+def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target: str, count: int) -> None:
+    """At true sizes (meta tensors) names and shapes equal the golden lists."""
+    import json
+
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from loratui.families.loading import CONFIGS
+
+    family = load_family(name)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(
+            json.loads((CONFIGS / name / "unet" / "config.json").read_text())
+        )
+    targets = family.target_modules(unet, target)
+    assert len(targets) == len(set(targets)) == count
+    golden = {}
+    for line in (Path(__file__).parent.parent / "data" / "golden" / f"{name}.tsv").read_text().splitlines():
+        row, down, up = line.split("\t")
+        golden[row] = (down, up)
+    modules = dict(unet.named_modules())
+    for module in targets:
+        down, up = golden[family.kohya_name(module)]
+        weight = tuple(modules[module].weight.shape)
+        assert "x".join(map(str, (8, *weight[1:]))) == down
+        assert int(up.split("x")[0]) == weight[0]
+    if target == "full":
+        assert {family.kohya_name(m) for m in targets} == {n for n in golden if n.startswith("lora_unet_")}
+
+
+def test_pipeline_shares_the_modules(loaded) -> None:
+    family, parts = loaded
+    for sampler in ("ddim", "euler", "euler_a", "dpmpp_2m"):
+        pipeline = family.pipeline(parts, sampler)
+        assert pipeline.unet is parts.denoiser and pipeline.vae is parts.vae
+        assert pipeline.scheduler.config.prediction_type == parts.prediction
+    with pytest.raises(ValueError, match="no sampler"):
+        family.pipeline(parts, "magic")
+
+
+def test_metadata_names_the_family(loaded) -> None:
+    family, parts = loaded
+    facts = family.metadata(parts)
+    assert all(isinstance(v, str) for v in facts.values())
+    assert facts["modelspec.architecture"].endswith("/lora")
+    assert {"ss_base_model_version", "ss_v2", "modelspec.prediction_type"} <= facts.keys()
+
+
+@pytest.mark.parametrize("spec", FAMILIES, ids=NAMES)
+def test_the_row_is_true(spec) -> None:
+    assert importlib.util.find_spec(spec.module) is not None
+    assert spec.name in STRUCTURES
+    source = Path(importlib.util.find_spec(spec.module).origin).read_text()
+    imported = {
+        name.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+    others = {other.module for other in FAMILIES} - {spec.module}
+    assert not imported & others, "families do not know each other"
