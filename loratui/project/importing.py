@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,18 @@ MAX_TOTAL_BYTES = 200 * 1024**3
 MAX_RATIO = 200
 """An entry that grows more than this when it is unpacked is a bomb; pictures hardly shrink at all."""
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What unpacking damaged archives raises; OSError is for the disks."""
+
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 
 
@@ -43,6 +57,7 @@ class Imported:
         present: pictures left out because the same bytes lie at their place already.
         renamed: pictures that got another name because theirs was taken.
         problems: what was refused, and why.
+        broken: why the archive ended early, empty when it did not.
     """
 
     images: int = 0
@@ -50,6 +65,7 @@ class Imported:
     present: int = 0
     renamed: int = 0
     problems: list[Problem] = field(default_factory=list)
+    broken: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """What `loratui import --json` prints."""
@@ -96,18 +112,10 @@ def import_pictures(
         try:
             with contextlib.closing(_archive(source, report)) as entries:
                 _copy(entries, 0, target, report, on_progress)
-        except (
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            raise DatasetError(
-                f"{source} cannot be unpacked: {str(error) or type(error).__name__}.",
-                "The archive may be damaged.",
-            ) from error
+        except _DAMAGE as error:
+            raise _damaged(source, error) from error
+        if report.broken and not report.images:
+            raise _damaged(source, report.broken)
     elif source.exists():
         raise DatasetError(
             f"{source} is neither a folder nor a zip or tar.", "Give a folder of pictures or an archive."
@@ -115,6 +123,11 @@ def import_pictures(
     else:
         raise DatasetError(f"{source} does not exist.", "Check the path.")
     return report
+
+
+def _damaged(source: Path, error: Exception | str) -> DatasetError:
+    text = str(error).rstrip(".") or type(error).__name__
+    return DatasetError(f"{source} cannot be unpacked: {text}.", "The archive may be damaged.")
 
 
 def import_into(
@@ -266,18 +279,28 @@ def _copy(
     done = 0
     # captions of an archive may come before their pictures: those wait
     waiting: list[tuple[PurePosixPath, bytes]] = []
-    for entry in entries:
+    while True:
+        try:
+            entry = next(entries)
+        except StopIteration:
+            break
+        except _DAMAGE as error:  # what came before is kept, with its captions
+            report.broken = str(error) or type(error).__name__
+            _refuse(report, "", "damaged", f"the archive breaks off here: {report.broken}.")
+            break
         done += 1
         if done > MAX_FILES:
             _refuse(report, str(entry.rel), "too-many", f"is past the limit of {MAX_FILES} files.")
-            return
+            break
         try:
             if entry.rel.suffix.lower() in CAPTION_SUFFIXES:
                 with entry.open() as stream:
                     waiting.append((entry.rel, stream.read(1 << 20)))
-            else:
+            elif _inside(target / entry.rel, target):
                 budget -= _picture(entry, target, report, names, budget)
-        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+            else:
+                _refuse(report, str(entry.rel), "outside", "would land outside the project, through a link.")
+        except _DAMAGE as error:
             _refuse(report, str(entry.rel), "damaged", f"cannot be unpacked: {error}.")
         except OSError as error:
             raise DatasetError(
@@ -290,6 +313,11 @@ def _copy(
         _caption(rel, text, target, report, names)
     if on_progress is not None:
         on_progress(done, total or done)
+
+
+def _inside(place: Path, target: Path) -> bool:
+    """Whether the folder of `place` really lies in `target`, links followed."""
+    return place.parent.resolve().is_relative_to(target.resolve())
 
 
 def _picture(

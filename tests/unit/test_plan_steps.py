@@ -1,0 +1,147 @@
+"""The plan: steps as the trainer counts them, sizes from shapes, disk, memory, warnings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from loratui import demo
+from loratui.config.presets import load_preset, parse_set, resolve
+from loratui.dataset.scan import BucketCount
+from loratui.plan.memory import estimate
+from loratui.plan.plan import plan
+from loratui.plan.sizes import numbers_per_rank, sizes
+from loratui.plan.steps import bucket_plans, moments, steps_of
+from loratui.project import Project
+from loratui.project.demo import make_demo
+from loratui.project.start import assess
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(1, 5)), min_size=1, max_size=5),
+    st.integers(1, 8), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5),
+)  # fmt: skip
+def test_steps_against_a_count_by_hand(
+    rows: list[tuple[int, int]], batch: int, repeats: int, epochs: int, accumulation: int
+) -> None:
+    counts = [BucketCount(64 * n, 64, images, images * own) for n, (images, own) in enumerate(rows, 1)]
+    buckets = bucket_plans(counts, batch, repeats)
+    per_epoch = 0
+    for images, own in rows:
+        left = images * own * repeats
+        while left > 0:
+            left -= batch
+            per_epoch += 1
+    assert sum(b.batches for b in buckets) == per_epoch
+    assert all((b.batches - 1) * batch + (b.leftover or batch) == b.repeated for b in buckets)
+    config = resolve(None, {"epochs": epochs, "optimizer.accumulation": accumulation, "batch_size": batch})
+    steps, same = steps_of(config, per_epoch)
+    assert same == epochs
+    assert (steps - 1) * accumulation < epochs * per_epoch <= steps * accumulation
+    fixed = resolve(None, {"steps": 7, "optimizer.accumulation": accumulation})
+    assert steps_of(fixed, per_epoch) == (7, math.ceil(7 * accumulation / per_epoch))
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert steps_of(resolve(None, {}), 0) == (0, 0)
+    assert moments(0, 100) == moments(10, 0) == 0
+    assert moments(250, 1000) == 4
+    assert moments(300, 1000) == 4
+
+
+def test_a_matrix_of_two_million_numbers() -> None:
+    assert 2 * numbers_per_rank((1000, 2000)) == 6000
+    assert numbers_per_rank((320, 4, 3, 3)) == 36 + 320
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd2"])
+def test_the_family_table_agrees_with_the_reference_trainers_files(family: str) -> None:
+    groups = {"attention": 0, "attention+mlp": 0, "full": 0}
+    layers = dict(groups)
+    for line in (GOLDEN / f"{family}.tsv").read_text().splitlines():
+        name, down, up = line.split("\t")
+        if not name.startswith("lora_unet"):
+            continue
+        count = sum(math.prod(int(n) for n in side.split("x")) for side in (down, up)) // 8
+        kind = "attention" if "_attn" in name else "attention+mlp" if "_ff_" in name else "full"
+        for group in list(groups)[list(groups).index(kind) :]:
+            groups[group] += count
+            layers[group] += 1
+    for target, count in groups.items():
+        found = sizes(None, family, target, 8)
+        assert found is not None
+        assert (found.lora, found.layers, found.exact) == (8 * count, layers[target], False)
+
+
+def test_sizes_of_a_real_base_come_from_its_shapes() -> None:
+    found = sizes(demo.base_path(), "sd15", "attention", 16)
+    assert found is not None
+    assert found.exact
+    assert found.lora % 16 == 0
+    assert 0 < found.lora < found.denoiser
+    wider = sizes(demo.base_path(), "sd15", "full", 16)
+    assert wider is not None
+    assert wider.lora > found.lora
+    assert sizes(None, "unknown", "attention", 4) is None
+
+
+def test_memory_grows_with_what_it_should() -> None:
+    small = sizes(None, "sd15", "attention", 16)
+    assert small is not None
+    base = resolve(load_preset("sd15-character"), {})
+    plain = estimate(base, small, 512 * 512).total_gib
+    assert 3 < plain < 14
+    changes = {"batch_size=8": True, "precision=fp32": True, "memory.gradient_checkpointing=true": False,
+               "sample_every=0": False}  # fmt: skip
+    for change, more in changes.items():
+        changed = estimate(
+            resolve(load_preset("sd15-character"), parse_set([change])), small, 512 * 512
+        ).total_gib
+        assert (changed > plain) == more, change
+    assert estimate(base, small, 768 * 768).total_gib > plain
+
+
+def test_the_plan_of_the_demo(tmp_path: Path) -> None:
+    project = make_demo(tmp_path / "d")
+    ready = assess(project, project.resolve())
+    document = ready.plan.as_json()
+    assert {"images", "steps", "epochs", "buckets", "memory", "config"} <= set(document)
+    assert (document["images"], document["batches_per_epoch"], document["steps"]) == (16, 4, 400)
+    assert document["epochs"] == 100
+    assert document["config"]["model"]["family"] == "sd15"
+    assert document["memory"]["total_gib"] > 0
+    assert document["lora"]["exact"] is True
+    assert ready.errors == []
+    assert ready.config.samples.prompts
+    assert all("{" not in p for p in ready.config.samples.prompts)
+
+
+def test_warnings_of_the_plan(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", "demo", "sks cat", preset="demo")
+    for number in range(5):
+        Image.new("RGB", (20, 20)).save(project.root / "dataset" / f"{number}.png")
+    (project.root / "dataset" / "0.txt").write_text("a dog")
+    config = project.resolve()
+    found = plan(project, config, project.scan(config.data))
+    assert {p.code for p in found.problems} >= {
+        "few-images",
+        "small-images",
+        "missing-captions",
+        "trigger-missing",
+    }
+    assert all(p.severity != "error" for p in found.problems)
+
+
+def test_a_full_disk_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    project = make_demo(tmp_path / "d")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))  # type: ignore[attr-defined]
+    assert "disk-full" in {p.code for p in assess(project, project.resolve()).errors}
