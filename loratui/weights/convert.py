@@ -1,7 +1,7 @@
-"""A LoRA file in another key format or precision, without torch: bytes in, bytes out.
+"""LoRA files from one format and precision to another, with numpy alone.
 
-PEFT readers take a missing alpha as a scale of 1, so a scale of alpha / rank is multiplied into lora_B
-there; the other way round alpha is written as the rank, which is the same scale of 1.
+PEFT files have no alpha that every reader heeds, so the scale alpha / rank is folded into B on the way there;
+on the way back alpha is the rank, unless the file's own `lora_adapter_metadata` says otherwise.
 """
 
 from __future__ import annotations
@@ -9,184 +9,165 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from loratui.errors import SaveError, WeightsError
-from loratui.weights.consumers import STRUCTURES, structure_from_text
-from loratui.weights.header import read_header
-from loratui.weights.verify import kohya_form, verify_file
+from loratui.weights.consumers import STRUCTURES
+from loratui.weights.header import Header, TensorInfo, encode, read_header
+from loratui.weights.verify import family_of, kohya_form, modules_of, structure_of
 
-Format = Literal["kohya", "peft"]
-FORMATS: tuple[Format, ...] = ("kohya", "peft")
-_SUFFIXES = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
+Array = NDArray[Any]
+FORMATS = ("kohya", "peft")
+_STORED = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
+_NAMES = {name: stored for stored, name in _STORED.items()}
 
 
-def convert_file(source: Path, target: Path, to: Format, dtype: str = "") -> int:
-    """Write `source` as another LoRA file; returns its size in bytes.
+@dataclass(slots=True)
+class Layer:
+    """One module's update in fp32: W' = W + alpha / rank * up @ down."""
+
+    down: Array
+    up: Array
+    alpha: float
+
+
+def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> None:
+    """Write the LoRA of `source` to `target`.
 
     Args:
-        source: a LoRA of SD1.x or SD2.x, kohya or PEFT.
-        target: replaced atomically.
-        to: key format.
-        dtype: `fp16`, `bf16` or `fp32` for the matrices; empty keeps theirs.
+        source: a LoRA file in either format.
+        target: where to write; replaced atomically.
+        format: `kohya` or `peft`.
+        dtype: `fp16`, `bf16` or `fp32`; empty keeps the source's.
 
     Raises:
-        WeightsError: not a LoRA that can be converted.
+        WeightsError: not a LoRA of a family known here, or with modules that have no name in the format.
         SaveError: the target cannot be written.
     """
-    found = verify_file(source)
-    if not found.format:
-        raise WeightsError(f"{source} holds no LoRA keys.", "Name a LoRA file.")
-    tensors, metadata = _read(source)
-    if found.format != to:
-        if found.family not in STRUCTURES:
-            raise WeightsError(
-                f"{source} is of a family whose names cannot be converted yet ({found.family or 'unknown'}).",
-                "Keep its own format.",
-            )
-        tensors = _to_peft(tensors, metadata, found.family) if to == "peft" else _to_kohya(tensors, metadata)
-    if dtype:
-        tensors = {k: v if k.endswith(".alpha") else _cast(v, dtype) for k, v in tensors.items()}
-    return _write(target, tensors, metadata)
+    assert format in FORMATS and dtype in {"", *_NAMES}, (format, dtype)
+    header = read_header(source)
+    layers, names = _read(header)
+    kept = dtype or _precision(header)
+    tensors: dict[str, tuple[str, Array]] = {}
+    for kohya, layer in layers.items():
+        if format == "kohya":
+            tensors[f"{kohya}.lora_down.weight"] = (kept, layer.down)
+            tensors[f"{kohya}.lora_up.weight"] = (kept, layer.up)
+            tensors[f"{kohya}.alpha"] = ("fp32", np.array(layer.alpha, np.float32))
+        else:
+            tensors[f"{names[kohya]}.lora_A.weight"] = (kept, layer.down)
+            scale = layer.alpha / layer.down.shape[0]
+            tensors[f"{names[kohya]}.lora_B.weight"] = (kept, layer.up * np.float32(scale))
+    dropped = {"lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash"}
+    metadata = {k: v for k, v in header.metadata.items() if k not in dropped}
+    if format == "peft":
+        metadata["format"] = "pt"
+        metadata.pop("ss_network_alpha", None)
+    _write(target, tensors, metadata)
 
 
-def _to_peft(tensors: dict[str, _Tensor], metadata: dict[str, str], family: str) -> dict[str, _Tensor]:
-    structure = structure_from_text(metadata.get("loratui_structure", ""), family) or STRUCTURES[family]
-    out: dict[str, _Tensor] = {}
-    for key, tensor in tensors.items():
-        name, _, part = key.partition(".")
-        if part == "alpha":
-            continue
-        dotted = structure.kohya.get(name)
-        if dotted is None or part not in _SUFFIXES:
-            raise WeightsError(f"{key} has no PEFT name.", "Keep the file's own format.")
-        if part == "lora_up.weight" and f"{name}.alpha" in tensors:
-            rank = tensors[f"{name}.lora_down.weight"].shape[0]
-            scale = float(_values(tensors[f"{name}.alpha"]).reshape(-1)[0]) / rank
-            if scale != 1.0:
-                tensor = _encode(_values(tensor) * np.float32(scale), tensor.dtype)
-        out[f"{dotted}.{_SUFFIXES[part]}"] = tensor
-    return out
-
-
-def _to_kohya(tensors: dict[str, _Tensor], metadata: dict[str, str]) -> dict[str, _Tensor]:
-    scales = _adapter_scales(metadata)
-    parts = {theirs: ours for ours, theirs in _SUFFIXES.items()}
-    out: dict[str, _Tensor] = {}
-    for key, tensor in tensors.items():
-        ending = next((e for e in parts if key.endswith(f".{e}")), "")
-        if not ending:
-            raise WeightsError(f"{key} has no kohya name.", "Keep the file's own format.")
-        module = key.removesuffix(f".{ending}")
-        name = kohya_form(module)
-        out[f"{name}.{parts[ending]}"] = tensor
-        if ending == "lora_A.weight":
-            alpha = tensor.shape[0] * scales.get(module.partition(".")[0], 1.0)
-            out[f"{name}.alpha"] = _encode(np.array(alpha, np.float32), "F32")
-    return out
-
-
-def _adapter_scales(metadata: dict[str, str]) -> dict[str, float]:
-    """Component -> alpha / rank, from the metadata that diffusers writes; 1 where it says nothing."""
-    try:
-        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        return {
-            part: float(stated[f"{part}.lora_alpha"]) / float(stated[f"{part}.r"])
-            for part in ("unet", "text_encoder")
-            if f"{part}.r" in stated and f"{part}.lora_alpha" in stated
-        }
-    except (ValueError, TypeError, KeyError, ZeroDivisionError):
-        return {}
-
-
-def _read(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
-    header = read_header(path)
-    tensors: dict[str, _Tensor] = {}
-    with path.open("rb") as file:
-        for name, info in header.tensors.items():
-            file.seek(info.start)
-            tensors[name] = _Tensor(info.dtype, info.shape, file.read(info.end - info.start))
-    return tensors, dict(header.metadata)
-
-
-def _values(tensor: _Tensor) -> npt.NDArray[np.float32]:
-    if tensor.dtype == "BF16":  # the upper half of an fp32 number
-        wide = np.frombuffer(tensor.data, np.uint16).astype(np.uint32) << 16
-        return wide.view(np.float32).reshape(tensor.shape)
-    kinds: dict[str, Any] = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
-    if tensor.dtype not in kinds:
+def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
+    """Layers by kohya name, and kohya name -> PEFT name."""
+    _, modules, strange = modules_of(header)
+    path = header.path
+    if not modules:
+        raise WeightsError(f"{path} holds no LoRA keys.", "Name a LoRA file.")
+    family = family_of(header, modules)
+    if family not in STRUCTURES:
         raise WeightsError(
-            f"The file holds {tensor.dtype} numbers.", "Only fp16, bf16 and fp32 can be converted."
+            f"{path} is a LoRA of a family that cannot be converted ({family or 'unknown'}).",
+            "Files of SD1.x and SD2.x can.",
         )
-    return np.frombuffer(tensor.data, kinds[tensor.dtype]).astype(np.float32).reshape(tensor.shape)
+    unusual = sorted({p for m in modules.values() for p in m.parts} - {"down", "up", "alpha"})
+    if unusual or strange:
+        what = unusual[0] if unusual else strange[0]
+        raise WeightsError(f"{path} holds {what}, which is not of a plain LoRA.", "Only plain LoRAs convert.")
+    names = structure_of(header, modules, family)[1].kohya
+    layers: dict[str, Layer] = {}
+    with path.open("rb") as file:
+        data = file.read()
+    for name, module in modules.items():
+        kohya = kohya_form(name)
+        if kohya not in names:
+            raise WeightsError(f"{path} has a module without a place in the model: {name}.")
+        found = {part: _array(data, header.tensors[key]) for part, key in module.keys.items()}
+        if "down" not in found or "up" not in found:
+            raise WeightsError(f"{name} lacks one of its matrices.", "The file is incomplete.")
+        rank = found["down"].shape[0]
+        # Without alpha kohya readers take a scale of 1 and PEFT takes alpha = rank, which is the same.
+        alpha = float(found["alpha"]) if "alpha" in found else _peft_alpha(header, name, float(rank))
+        layers[kohya] = Layer(found["down"], found["up"], alpha)
+    return layers, names
 
 
-def _encode(values: npt.NDArray[np.float32], dtype: str) -> _Tensor:
-    if dtype == "BF16":
-        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
-        return _Tensor(dtype, values.shape, rounded.astype(np.uint16).tobytes())
-    kind: Any = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype]
-    return _Tensor(dtype, values.shape, np.ascontiguousarray(values, kind).tobytes())
+def _peft_alpha(header: Header, name: str, default: float) -> float:
+    try:
+        stated = json.loads(header.metadata.get("lora_adapter_metadata", "{}"))
+        part = name.split(".")[0]
+        return float(stated.get(f"{part}.lora_alpha", default))
+    except (ValueError, AttributeError, TypeError):
+        return default
 
 
-def _cast(tensor: _Tensor, dtype: str) -> _Tensor:
-    wanted = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}[dtype]
-    return tensor if tensor.dtype == wanted else _encode(_values(tensor), wanted)
+def _precision(header: Header) -> str:
+    kinds = {info.dtype for name, info in header.tensors.items() if not name.endswith("alpha")}
+    return _STORED.get(next(iter(kinds)), "fp32") if len(kinds) == 1 else "fp32"
 
 
-def _write(path: Path, tensors: dict[str, _Tensor], metadata: dict[str, str]) -> int:
-    """Write atomically, with the content hashes of the new bytes."""
-    # wide types first, so that every tensor starts at a multiple of its own size
-    order = sorted(tensors, key=lambda n: (-_width(tensors[n]), n))
-    body = b"".join(tensors[name].data for name in order)
-    bare = _header(tensors, order, {}) + body
-    metadata = {
-        **metadata,
-        "sshs_model_hash": hashlib.sha256(body).hexdigest(),
+def _array(data: bytes, info: TensorInfo) -> Array:
+    """A tensor in fp32."""
+    raw = memoryview(data)[info.start : info.end]
+    if info.dtype == "BF16":  # the upper half of an fp32 number
+        wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(info.shape)
+    kinds: dict[str, Any] = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
+    if info.dtype not in kinds:
+        raise WeightsError(
+            f"A tensor is stored as {info.dtype}.", "Only fp16, bf16 and fp32 can be converted."
+        )
+    return np.frombuffer(raw, kinds[info.dtype]).astype(np.float32).reshape(info.shape)
+
+
+def _bytes(values: Array, dtype: str) -> bytes:
+    if dtype == "fp32":
+        return values.astype(np.float32).tobytes()
+    if dtype == "fp16":
+        return values.astype(np.float16).tobytes()
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    # Round to nearest, ties to even, as torch does; NaN and Inf come through.
+    rounded = bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)
+    special = (bits & 0x7F800000) == 0x7F800000
+    return (np.where(special, bits, rounded) >> 16).astype(np.uint16).tobytes()
+
+
+def _write(target: Path, tensors: dict[str, tuple[str, Array]], metadata: dict[str, str]) -> None:
+    plain = {
+        name: (_NAMES[dtype], values.shape, _bytes(values, dtype))
+        for name, (dtype, values) in tensors.items()
+    }
+    bare = encode(plain, {})
+    start = 8 + int.from_bytes(bare[:8], "little")
+    hashes = {
+        "sshs_model_hash": hashlib.sha256(memoryview(bare)[start:]).hexdigest(),
         "sshs_legacy_hash": hashlib.sha256(bare[0x100000:0x110000]).hexdigest()[:8],
     }
-    data = _header(tensors, order, metadata) + body
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = encode(plain, {**metadata, **hashes})
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise SaveError(
-            f"{path} cannot be written: {error.strerror}.", "Choose another place with --out."
+            f"{target} cannot be written: {error.strerror or error}.", "Check the disk and its permissions."
         ) from error
-    return len(data)
-
-
-def _width(tensor: _Tensor) -> int:
-    return {"F64": 8, "F32": 4}.get(tensor.dtype, 2)
-
-
-def _header(tensors: dict[str, _Tensor], order: list[str], metadata: dict[str, str]) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    start = 0
-    for name in order:
-        tensor = tensors[name]
-        end = start + len(tensor.data)
-        entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text

@@ -127,6 +127,27 @@ def _format_advice(head: bytes) -> str:
     return "Use a .safetensors file."
 
 
+def encode(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], metadata: dict[str, str]) -> bytes:
+    """The bytes of a .safetensors file.
+
+    Args:
+        tensors: name -> (dtype as in the header, shape, little-endian data).
+        metadata: text metadata, left out when empty.
+    """
+    order = sorted(
+        tensors, key=lambda n: (-DTYPE_BITS[tensors[n][0]], n)
+    )  # wide ones first: all stay aligned
+    entries: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    offset = 0
+    for name in order:
+        dtype, shape, data = tensors[name]
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    raw = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, *(tensors[name][2] for name in order)])
+
+
 def fingerprint(path: Path, samples: int = 64, block: int = 1 << 16) -> str:
     """A content hash that costs milliseconds: the header and evenly spaced blocks of the tensors' bytes.
 

@@ -30,13 +30,18 @@ _PEFT = re.compile(
 
 @dataclass(slots=True)
 class Module:
-    """One updated layer: `name` as it stands in the file, shapes of its two matrices."""
+    """One updated layer: `name` as it stands in the file, shapes of its matrices, part -> tensor name."""
 
     name: str
     down: tuple[int, ...] = ()
     up: tuple[int, ...] = ()
     alpha: bool = False
-    parts: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> set[str]:
+        """Which tensors it has: down, up, alpha, and what other network types add."""
+        return set(self.keys)
 
     @property
     def rank(self) -> int:
@@ -103,7 +108,7 @@ def verify_file(path: Path) -> Verification:
         WeightsError: it cannot be read as a .safetensors file.
     """
     header = read_header(Path(path))
-    fmt, modules, strange = _modules(header)
+    fmt, modules, strange = modules_of(header)
     problems: list[Problem] = []
 
     def note(code: str, severity: Any, message: str, advice: str = "") -> None:
@@ -112,7 +117,7 @@ def verify_file(path: Path) -> Verification:
     if not modules:
         note("not-a-lora", "error", "The file holds no LoRA keys.", "Name a LoRA file.")
         return Verification(header.path, "", "", 0, {}, tuple(problems), 0)
-    family = _family(header, modules)
+    family = family_of(header, modules)
     rank = max(m.rank for m in modules.values())
     if family not in STRUCTURES:
         name = family or "unknown"
@@ -120,7 +125,7 @@ def verify_file(path: Path) -> Verification:
         return Verification(header.path, family, fmt, rank, {}, tuple(problems), len(modules))
     if strange:
         note("strange-keys", "error", f"{len(strange)} keys are not of a LoRA, such as {strange[0]}.")
-    true_size, structure = _structure(header, modules, family)
+    true_size, structure = structure_of(header, modules, family)
     if not true_size:
         note(
             "other-size",
@@ -140,7 +145,7 @@ def verify_file(path: Path) -> Verification:
     return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules))
 
 
-def _modules(header: Header) -> tuple[str, dict[str, Module], list[str]]:
+def modules_of(header: Header) -> tuple[str, dict[str, Module], list[str]]:
     """Format, modules by name, and keys of neither form."""
     modules: dict[str, Module] = {}
     strange: list[str] = []
@@ -157,7 +162,7 @@ def _modules(header: Header) -> tuple[str, dict[str, Module], list[str]]:
             strange.append(key)
             continue
         module = modules.setdefault(match[1], Module(match[1]))
-        module.parts.add(part)
+        module.keys[part] = key
         if part == "down":
             module.down = info.shape
         elif part == "up":
@@ -167,7 +172,7 @@ def _modules(header: Header) -> tuple[str, dict[str, Module], list[str]]:
     return ("kohya" if kohya else "peft"), modules, strange
 
 
-def _family(header: Header, modules: dict[str, Module]) -> str:
+def family_of(header: Header, modules: dict[str, Module]) -> str:
     """The family, from widths of the text conditioning first, then from names and metadata."""
     names = modules.keys()
     if any("double_blocks" in n or "single_blocks" in n or "single_transformer_blocks" in n for n in names):
@@ -192,7 +197,7 @@ def _family(header: Header, modules: dict[str, Module]) -> str:
     return ""
 
 
-def _structure(header: Header, modules: dict[str, Module], family: str) -> tuple[bool, Structure]:
+def structure_of(header: Header, modules: dict[str, Module], family: str) -> tuple[bool, Structure]:
     """Whether the file is for the true model, and the blocks to look its names up in."""
     stated = structure_from_text(header.metadata.get("loratui_structure", ""), family)
     if stated is not None and stated != STRUCTURES[family]:
