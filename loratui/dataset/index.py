@@ -1,0 +1,377 @@
+"""What is known of each picture, in `.loratui/cache/index.sqlite`: a cache, rebuilt when missing or damaged.
+
+`refresh` looks at size and time of each picture and caption and reads only what changed. Quality figures,
+hashes and content hashes are added as they become known and forgotten when the picture changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratui.dataset.headers import header_size, problem_of
+from loratui.dataset.measure_pool import Measured, Work, measure_all
+from loratui.dataset.quality import Quality
+from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
+from loratui.dataset.sidecar import read_caption_file
+from loratui.errors import DatasetError
+
+VERSION = 1
+_BATCH = 500
+_COLUMNS = (
+    *("path", "size", "mtime_ns", "width", "height", "frames", "code", "message", "content"),
+    *("cap_suffix", "cap_size", "cap_mtime_ns", "caption", "encoding"),
+    *("sharpness", "bright_p99", "bright_p5", "aspect", "information", "phash", "measured"),
+)
+_SCHEMA = """
+CREATE TABLE about (version INTEGER NOT NULL);
+CREATE TABLE pictures (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, width INTEGER, height INTEGER, frames INTEGER,
+    code TEXT, message TEXT, content TEXT,
+    cap_suffix TEXT, cap_size INTEGER, cap_mtime_ns INTEGER, caption TEXT, encoding TEXT,
+    sharpness REAL, bright_p99 REAL, bright_p5 REAL, aspect REAL, information REAL, phash INTEGER,
+    measured TEXT
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """One picture as the index knows it.
+
+    Attributes:
+        path: of the picture.
+        size: of the file in bytes.
+        mtime_ns: its time of change.
+        width: in px as shown, 0 when it cannot be read.
+        height: in px as shown.
+        frames: more than 1 in an animation.
+        code: short name of what is wrong with the file, empty when nothing is.
+        message: the same as a sentence.
+        content: SHA-256 of the file, empty when not yet known.
+        caption_path: the sidecar, None when there is none.
+        caption: its text.
+        encoding: how its bytes were read, empty when there is none.
+        quality: figures, None when not yet measured or not measurable.
+        phash: perceptual hash, None likewise.
+        measured: `ok`, the reason why it could not be measured, or empty when it was not tried yet.
+    """
+
+    path: Path
+    size: int
+    mtime_ns: int
+    width: int
+    height: int
+    frames: int
+    code: str
+    message: str
+    content: str
+    caption_path: Path | None
+    caption: str
+    encoding: str
+    quality: Quality | None
+    phash: int | None
+    measured: str
+
+
+@dataclass(slots=True)
+class Refreshed:
+    """What a refresh found, by path."""
+
+    added: int = 0
+    changed: int = 0
+    captions: int = 0
+    removed: int = 0
+    same: int = 0
+
+    @property
+    def anything(self) -> bool:
+        """Whether something differs from before."""
+        return bool(self.added or self.changed or self.captions or self.removed)
+
+
+class Index:
+    """The index of one project.
+
+    Args:
+        cache: the project's cache folder; where it cannot be written, the index lives in memory.
+
+    Attributes:
+        rebuilt: why the file on disk was thrown away, empty when it was not.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.path = cache / "index.sqlite"
+        self.cache = cache
+        self.rebuilt = ""
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            return self._connect()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or os.access(self.cache, os.W_OK) is False:
+                return self._prepare(sqlite3.connect(":memory:", check_same_thread=False))
+            self.rebuilt = str(error)
+        except sqlite3.DatabaseError as error:
+            self.rebuilt = str(error)
+        except OSError:
+            return self._prepare(sqlite3.connect(":memory:", check_same_thread=False))
+        for name in ("index.sqlite", "index.sqlite-journal", "index.sqlite-wal", "index.sqlite-shm"):
+            with contextlib.suppress(OSError):
+                (self.cache / name).unlink()
+        try:
+            return self._connect()
+        except (sqlite3.Error, OSError):
+            return self._prepare(sqlite3.connect(":memory:", check_same_thread=False))
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False)
+        try:
+            return self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+
+    def _prepare(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        # a cache on any file system: no WAL (network folders lack it), no waiting for the disk
+        db.execute("PRAGMA journal_mode=TRUNCATE")
+        db.execute("PRAGMA synchronous=OFF")
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            db.executescript(_SCHEMA)
+            db.execute("INSERT INTO about VALUES (?)", (VERSION,))
+            db.commit()
+        elif tables != {"about", "pictures"} or db.execute("SELECT version FROM about").fetchone() != (
+            VERSION,
+        ):
+            raise sqlite3.DatabaseError("of another version")
+        found = tuple(row[1] for row in db.execute("PRAGMA table_info(pictures)"))
+        if found != _COLUMNS or db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("damaged")
+        return db
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # --- keeping up ---------------------------------------------------------------------------------------
+
+    def refresh(
+        self, pictures: Iterable[Path], on_progress: Callable[[int], None] | None = None
+    ) -> Refreshed:
+        """Bring the index to what lies on disk.
+
+        Args:
+            pictures: all picture files there are; the index forgets others.
+            on_progress: called with the count of pictures looked at, now and then.
+        """
+        select = "SELECT path, size, mtime_ns, cap_suffix, cap_size, cap_mtime_ns FROM pictures"
+        known = {row[0]: row[1:] for row in self._db.execute(select)}
+        report = Refreshed()
+        folders: dict[str, dict[str, os.stat_result]] = {}
+        for done, picture in enumerate(pictures, 1):
+            key = os.fsencode(picture)
+            old = known.pop(key, None)
+            try:
+                stat = picture.stat()
+            except OSError:
+                known.setdefault(key, (0, 0, "", 0, 0))
+                continue
+            suffix, cap_size, cap_time = _caption_state(picture, folders)
+            if old is None or old[:2] != (stat.st_size, stat.st_mtime_ns):
+                self._read(key, picture, stat)
+                self._read_caption(key, picture, suffix, cap_size, cap_time)
+                report.added += old is None
+                report.changed += old is not None
+            elif old[2:] != (suffix, cap_size, cap_time):
+                self._read_caption(key, picture, suffix, cap_size, cap_time)
+                report.captions += 1
+            else:
+                report.same += 1
+            if done % _BATCH == 0:
+                self._db.commit()
+                if on_progress is not None:
+                    on_progress(done)
+        gone = [(key,) for key in known]
+        report.removed = (
+            self._db.executemany("DELETE FROM pictures WHERE path = ?", gone).rowcount if gone else 0
+        )
+        self._db.commit()
+        return report
+
+    def _read(self, key: bytes, picture: Path, stat: os.stat_result) -> None:
+        width = height = frames = 0
+        code = message = ""
+        try:
+            (width, height), frames = header_size(picture)
+        except DatasetError as error:
+            problem = problem_of(error, picture)
+            code, message = problem.code, problem.message
+        columns = "path, size, mtime_ns, width, height, frames, code, message, content, measured"
+        self._db.execute(
+            f"INSERT OR REPLACE INTO pictures ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '')",
+            (key, stat.st_size, stat.st_mtime_ns, width, height, frames, code, _clean(message)),
+        )
+
+    def _read_caption(self, key: bytes, picture: Path, suffix: str, size: int, time_ns: int) -> None:
+        caption = encoding = ""
+        if suffix:
+            try:
+                found = read_caption_file(picture.with_suffix(suffix))
+                caption, encoding = found.text, found.encoding
+            except DatasetError:
+                encoding = "unreadable"
+        self._db.execute(
+            "UPDATE pictures SET cap_suffix=?, cap_size=?, cap_mtime_ns=?, caption=?, encoding=? "
+            "WHERE path=?",
+            (suffix, size, time_ns, _clean(caption), encoding, key),
+        )
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Indexed]:
+        """All pictures, by path."""
+        select = f"SELECT {', '.join(_COLUMNS)} FROM pictures ORDER BY path"
+        return [_indexed(row) for row in self._db.execute(select)]
+
+    def get(self, picture: Path) -> Indexed | None:
+        """One picture."""
+        select = f"SELECT {', '.join(_COLUMNS)} FROM pictures WHERE path = ?"
+        row = self._db.execute(select, (os.fsencode(picture),)).fetchone()
+        return _indexed(row) if row else None
+
+    # --- figures ------------------------------------------------------------------------------------------
+
+    def unmeasured(self) -> list[Path]:
+        """Readable pictures whose figures are not known."""
+        select = "SELECT path FROM pictures WHERE measured = '' AND code = '' ORDER BY path"
+        return [Path(os.fsdecode(key)) for (key,) in self._db.execute(select)]
+
+    def measure(self, workers: int = 0, thumbnails: bool = False, **limits: Any) -> Iterator[Measured]:
+        """Measure what is not measured yet, in worker processes, and keep the figures as they come.
+
+        Closing the iterator stops the work; what is done is kept.
+
+        Args:
+            workers: processes; 0 for one less than there are cores.
+            thumbnails: whether to make those too, see `thumbnail_path`.
+            **limits: `seconds` and `memory` of `measure_all`.
+        """
+        paths = self.unmeasured()
+        work = [Work(p, self.thumbnail_path(p) if thumbnails else None) for p in paths]
+        ready = measure_all(work, workers, **limits)
+        try:
+            for number, found in enumerate(ready, 1):
+                self.keep(found)
+                if number % 50 == 0:
+                    self._db.commit()
+                yield found
+        finally:
+            ready.close()
+            self._db.commit()
+
+    def keep(self, found: Measured) -> None:
+        """Keep the figures of one picture (the caller commits by `flush`)."""
+        q = found.quality
+        values: tuple[Any, ...] = (None,) * 6
+        if q is not None:
+            signed = found.phash - (1 << 64) if found.phash >> 63 else found.phash
+            values = (q.sharpness, q.bright_p99, q.bright_p5, q.aspect, q.information, signed)
+        self._db.execute(
+            "UPDATE pictures SET sharpness=?, bright_p99=?, bright_p5=?, aspect=?, information=?, phash=?, "
+            "measured=? WHERE path=?",
+            (*values, "ok" if q is not None else _clean(found.error) or "failed", os.fsencode(found.path)),
+        )
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        self._db.commit()
+
+    def content_hash(self, picture: Path) -> str:
+        """SHA-256 of a picture's file, read once and kept until it changes.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        key = os.fsencode(picture)
+        stat = picture.stat()
+        where = "path = ? AND size = ? AND mtime_ns = ?"
+        stamp = (key, stat.st_size, stat.st_mtime_ns)
+        row = self._db.execute(f"SELECT content FROM pictures WHERE {where}", stamp).fetchone()
+        if row and row[0]:
+            return str(row[0])
+        with open(picture, "rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()
+        self._db.execute(f"UPDATE pictures SET content = ? WHERE {where}", (name, *stamp))
+        return name
+
+    def thumbnail_path(self, picture: Path) -> Path:
+        """Where the thumbnail of a picture, as it is now, lies or will lie."""
+        try:
+            stat = picture.stat()
+            stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
+        except OSError:
+            stamp = "gone"
+        name = hashlib.sha256(os.fsencode(picture) + b"\0" + stamp.encode()).hexdigest()[:32]
+        return self.cache / "thumbnails" / name[:2] / f"{name}.jpg"
+
+
+def _clean(text: str) -> str:
+    """Text that SQLite takes: no lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _caption_state(picture: Path, folders: dict[str, dict[str, os.stat_result]]) -> tuple[str, int, int]:
+    """Suffix, size and time of the sidecar; the folder is listed once for all its pictures."""
+    folder = str(picture.parent)
+    listing = folders.get(folder)
+    if listing is None:
+        listing = folders[folder] = _sidecars(folder)
+    for suffix in CAPTIONS:
+        stat = listing.get(picture.stem + suffix)
+        if stat is not None:
+            return suffix, stat.st_size, stat.st_mtime_ns
+    return "", 0, 0
+
+
+def _sidecars(folder: str) -> dict[str, os.stat_result]:
+    out: dict[str, os.stat_result] = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(CAPTIONS):
+                with contextlib.suppress(OSError):
+                    out[entry.name] = entry.stat()
+    return out
+
+
+def _indexed(row: tuple[Any, ...]) -> Indexed:
+    key, size, mtime_ns, width, height, frames, code, message, content = row[:9]
+    suffix, _cap_size, _cap_time, caption, encoding = row[9:14]
+    sharpness, p99, p5, aspect, information, phash, measured = row[14:]
+    path = Path(os.fsdecode(key))
+    quality = None if sharpness is None else Quality(sharpness, p99, p5, aspect, information)
+    return Indexed(
+        path,
+        size,
+        mtime_ns,
+        width,
+        height,
+        frames,
+        code,
+        message,
+        content,
+        path.with_suffix(suffix) if suffix else None,
+        caption or "",
+        encoding or "",
+        quality,
+        None if phash is None else phash & (1 << 64) - 1,
+        measured,
+    )
