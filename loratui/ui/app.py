@@ -102,6 +102,10 @@ class LoratuiApp(Watching):
             replay_share: freeze the recording at this share of its time, 0 to 1.
             driver_class: the terminal driver, for tests.
         """
+        watched = replay is not None or open_run is not None
+        begun = (project_root / MARKER).is_file()
+        # the first room is Textual's default screen: an empty one before it would cost a tenth of the start
+        self.DEFAULT_MODE = "monitor" if watched else "dataset" if begun else "first"  # type: ignore[misc]
         self.graphics = Graphics()  # before Textual's own set-up, which may draw
         super().__init__(project_root, open_run, replay, replay_share, driver_class)
         self._trail: list[str] = []
@@ -119,12 +123,7 @@ class LoratuiApp(Watching):
         return [*super().get_line_filters(), self._guard]
 
     def on_mount(self) -> None:
-        """Show the first room; reading starts behind it."""
-        if self.replaying or self.open_run is not None:
-            first = "monitor"
-        else:
-            first = "dataset" if (self.root / MARKER).is_file() else "first"
-        self.switch_mode(first)
+        """Reading starts behind the first frame."""
         self.call_after_refresh(self.begin)
 
     def save_all(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from textual.message import Message
 
 from loratui.errors import LoratuiError, RunError
+from loratui.runs import snapshot
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir, list_runs
 from loratui.runs.events import read_events
@@ -33,16 +34,22 @@ Cancelled = Callable[[], bool]
 def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     """Watch a run until cancelled: state first, then the log's end, then every point, then what comes."""
     try:
-        post(RunSeen(run, status(run)))
-    except RunError as error:
-        post(Said(error.message, error.advice, "error"))
+        folded = snapshot.load(run)
+    except OSError as error:
+        post(Said(f"The run {run.id} cannot be read: {error.strerror or error}.", "", "error"))
         return
-    _post_settings(run, post)
-    post(RunSeen(run, status(run), _last_events(run), earlier=True))
-    watch, curves = Watch(run), Curves()
-    _all_points(watch, curves, cancelled)
-    post(CurvesRead(run, curves))
+    # the state goes on from the cache: only the curves need every event
+    watch = Watch(run)
+    watch.folded, watch.tail.offset = folded.state, folded.offset
+    events = watch.poll()
     post(RunSeen(run, _snapshot(watch.state)))
+    post(RunSeen(run, _snapshot(watch.state), _last_events(run), earlier=True))
+    _post_settings(run, post)
+    curves = Curves()
+    later = [*events, *_old_points(watch, curves, folded.offset, post, cancelled)]
+    for event in later:
+        curves.apply(event)
+    post(CurvesRead(run, curves))
     shown = ""
     while not cancelled():
         events = watch.poll()
@@ -58,15 +65,30 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
         time.sleep(POLL_S)
 
 
-def _all_points(watch: Watch, curves: Curves, cancelled: Cancelled) -> None:
-    """Read the journal from its start in pieces, so that the keys get their turn in between."""
-    while not cancelled():
-        events = watch.poll(_PIECE)
-        if not events:
-            return
-        for event in events:
+def _old_points(
+    watch: Watch, curves: Curves, end: int, post: Post, cancelled: Cancelled
+) -> list[dict[str, Any]]:
+    """Read the journal's first `end` bytes into `curves`, in pieces so that the keys get their turn.
+
+    Returns:
+        What was written meanwhile: it is posted as it comes, and belongs after these points.
+    """
+    offset, looked = 0, time.monotonic()
+    later: list[dict[str, Any]] = []
+    while offset < end and not cancelled():
+        read = read_events(watch.run.events_path, offset, min(_PIECE, end - offset))
+        if read.offset == offset:
+            break
+        offset = read.offset
+        for event in read.events:
             curves.apply(event)
+        if time.monotonic() - looked > POLL_S:
+            looked = time.monotonic()
+            fresh = watch.poll()
+            later += fresh
+            post(RunSeen(watch.run, _snapshot(watch.state), fresh))
         time.sleep(0.001)
+    return later
 
 
 def _post_settings(run: RunDir, post: Post) -> None:

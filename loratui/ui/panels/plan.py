@@ -83,18 +83,19 @@ def _plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
         buckets += [(piece, colours.text), ("   ", None)]
         room -= len(piece) + 3
     rows.append(_line("buckets", buckets or [("no pictures", colours.amber)], colours))
+    room = width - _LABEL
     network = f"{config.network.kind} rank {config.network.rank} alpha {config.network.alpha:g}"
-    rows.append(_line("network", [(network, colours.text)], colours))
+    rows += _lines("network", network, room, colours)
     if plan.sizes is not None:
         weight = f"{figures.count(plan.sizes.lora)} numbers in {plan.sizes.layers} layers"
-        rows.append([(" " * _LABEL, None), (weight, colours.muted)])
+        rows += [[(" " * _LABEL, None), (part, colours.muted)] for part in text.wrap(weight, room)]
         rows.append(_line("file", [("about " + figures.size(plan.lora_bytes), colours.text)], colours))
     if plan.memory is not None:
         rows += _memory(plan, width, colours)
     saves = f"{figures.plural(plan.saves, 'checkpoint')}, {figures.plural(plan.pictures, 'sample')}"
-    rows.append(_line("saves", [(saves, colours.text)], colours))
+    rows += _lines("saves", saves, room, colours)
     disk = f"{figures.size(plan.disk['total'])} of {figures.size(plan.disk['free'])} free"
-    rows.append(_line("disk", [(disk, colours.text)], colours))
+    rows += _lines("disk", disk, room, colours)
     return rows
 
 
@@ -114,6 +115,14 @@ def _memory(plan: Plan, width: int, colours: Palette) -> list[Row]:
         room -= len(piece) + 2
     out = [_line("memory", row or [("unknown", colours.muted)], colours)]
     return [*out, [(" " * _LABEL, None), *pieces]] if pieces else out
+
+
+def _lines(label: str, words: str, room: int, colours: Palette) -> list[Row]:
+    parts = text.wrap(words, max(8, room))
+    return [
+        [((label if n == 0 else "").ljust(_LABEL), colours.muted), (part, colours.text)]
+        for n, part in enumerate(parts)
+    ]
 
 
 def _line(label: str, row: Row, colours: Palette) -> Row:

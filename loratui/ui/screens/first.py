@@ -96,7 +96,7 @@ class FirstRoom(Room):
             yield PathInput("demo", "demo, a folder, a .safetensors file, or a Hub id", root, id="base")
             yield Static(
                 Content(
-                    "demo is the small bundled model; else a diffusers folder, a .safetensors file or a Hub id"
+                    "demo is the small bundled model; else a diffusers folder, a .safetensors file, a Hub id"
                 ),
                 classes="say",
             )

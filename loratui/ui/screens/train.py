@@ -95,7 +95,7 @@ class TrainRoom(Room):
     TrainRoom #about { height: 5; padding: 0 1; border-top: solid $faint; }
     TrainRoom.-low #help { height: 3; }
     TrainRoom.-low #about { height: 4; }
-    TrainRoom.-narrow #presets-panel { width: 24; }
+    TrainRoom.-narrow #presets-panel { width: 20; min-width: 20; }
     TrainRoom.-narrow #form-panel { width: 1fr; }
     TrainRoom.-narrow #plan { width: 1fr; }
     """

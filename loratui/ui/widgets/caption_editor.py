@@ -123,9 +123,14 @@ class CaptionEditor(TextArea):
         if self.save():
             self.post_message(self.Left())
 
+    def on_focus(self) -> None:
+        """The state of the text is told while it is edited."""
+        self.post_message(self.Typed())
+
     def on_blur(self) -> None:
         """Leaving saves."""
         self.save()
+        self.post_message(self.Typed())
 
     def on_text_area_changed(self) -> None:
         """Tell the counter."""

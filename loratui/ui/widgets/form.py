@@ -219,11 +219,12 @@ class Form(LineList):
         label = _NAMES.get(line.path, line.key.replace("_", " "))
         own = line.path in self._own
         tint = colours.red if line.path in self._bad else colours.text
+        wide = min(_LABEL, max(14, width - 12))
         row: Row = [
             ("● " if own else "  ", colours.accent),
-            (label.ljust(_LABEL), colours.muted if not own else colours.text),
+            (label.ljust(wide), colours.muted if not own else colours.text),
         ]
-        room = width - _LABEL - 4
+        room = width - wide - 4
         if self._buffer is not None and index == self.cursor:
             return row + self._draw_buffer(room, colours)
         if line.kind in {"choice", "bool"} and index == self.cursor and self.has_focus:

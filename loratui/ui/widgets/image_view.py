@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.segment import Segment
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.timer import Timer
@@ -183,6 +184,15 @@ class ImageView(Widget):
             self._stored[key] = next(_idents)
             self._write(graphics.tgp_upload(self._stored[key], graphics.encode_png(sharp), columns, rows))
         return self._stored[key]
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Sixel data goes around the line filters: they would read it as text."""
+        ability: graphics.Graphics = getattr(self.app, "graphics", graphics.Graphics())
+        if ability.kind != "sixel" or self._image is None:
+            return super().render_lines(crop)
+        drawn = [self.render_line(y) for y in crop.line_range]
+        whole = crop.x == 0 and crop.width >= self.content_size.width
+        return drawn if whole else [line.crop(crop.x, crop.right) for line in drawn]
 
     def render_line(self, y: int) -> Strip:
         """One line of the picture, centred."""

@@ -1,0 +1,117 @@
+"""Hostile text on every surface of the app, judged by the raw bytes that reach the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from app_kit import APP, HOSTILE, PAYLOADS, RunWriter, environment, leaks, picture, project
+from pty_probe import PtyProgram
+
+from loratui.runs import control
+
+
+def hostile_project(folder: Path) -> RunWriter:
+    """Names, captions, settings and a live run, all of them written by an enemy."""
+    root = project(folder / f"p{HOSTILE[:40]}", 2, name=HOSTILE, trigger=HOSTILE)
+    data = root / "dataset"
+    for number, payload in enumerate(PAYLOADS):
+        path = data / f"{number}{payload}.png".replace("/", "_")
+        picture(path, seed=number)
+        path.with_suffix(".txt").write_text(f"{HOSTILE}\nsecond {HOSTILE}")
+    (data / os.fsdecode(b"raw\x9b31m\xff\x1b]0;PWNED\x07.png")).write_bytes((data / "01.png").read_bytes())
+    (data / f"broken{HOSTILE}.png".replace("/", "_")).write_bytes(b"nothing")
+    (root / "presets").mkdir()
+    preset = f"[preset]\ntitle = {json.dumps(HOSTILE)}\nabout = {json.dumps(HOSTILE)}\n"
+    (root / "presets" / f"evil{PAYLOADS[0]}.toml").write_text(preset)
+    run = RunWriter(root, "evil", name=HOSTILE, base=HOSTILE, preset=HOSTILE, prompts=[HOSTILE, "plain"])
+    (run.run.samples_dir / "step-000000").mkdir()
+    picture(run.run.samples_dir / "step-000000" / "00.png")
+    run.alive()
+    run.write("state", state="running")
+    run.write(
+        "sample",
+        step=0,
+        index=0,
+        prompt=HOSTILE,
+        seed=1,
+        path="samples/step-000000/00.png",
+        seconds=1.0,
+    )
+    run.steps(1, 20)
+    for message in (HOSTILE, "seen in the log"):
+        run.write("log", level="info", message=message)
+    run.write("warning", code="x", message=HOSTILE, advice=HOSTILE)
+    run.write("sample_failed", step=1, index=1, prompt=HOSTILE, error=HOSTILE)
+    run.write("memory", device=HOSTILE, rss_gib=1.0)
+    run.write("exported", path=f"export/{HOSTILE}.safetensors", format=HOSTILE, bytes=1)
+    run.write("verified", path="x", matched={HOSTILE: [1, 1]}, problems=[])
+    run.write("scored", scores={HOSTILE: 0.5})
+    return run
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Every room, dialog, notification and the palette; each surface is proved to have been on the screen."""
+    run = hostile_project(tmp_path)
+    root = run.run.path.parent.parent
+    columns, rows = size
+    with PtyProgram([*APP, str(root)], columns, rows, env=environment(tmp_path)) as app:
+
+        def look(mark: str, *keys: str) -> None:
+            for key in keys:
+                app.press(key)
+            assert app.wait_written(mark), f"{mark!r} did not come after {keys}:\n" + "\n".join(app.screen())
+
+        # a key that follows escape in the same read would be alt+key: each step waits for the one before
+        look("tok")
+        look("0␛", "home")
+        look("saved", "enter")
+        look("not saved", "x")
+        look("saved", "ctrl+s")
+        look("edit caption", "escape")
+        look("missing first", "2")
+        look("saved", "enter")
+        look("order", "escape")
+        look("evil␛]5", "3")
+        look("seen in the log", "4")
+        look("asked for", "s")
+        for request in control.pending(run.run):
+            run.write("ack", id=request.id, request="save", ok=False, reason=f"because {HOSTILE}")
+        look("because ␛]52")
+        look("leave it", "x")
+        look("log scale", "escape")
+        look("One prompt a line", "e")
+        look("log scale", "escape")
+        look("seed", "5")
+        look("evil", "6")
+        look("everywhere", "?")
+        look("open", "escape")
+        look("what do you want to do?", "ctrl+p")
+        look("save", "s", "a")
+        run.write("state", state="failed", reason=f"it broke {HOSTILE}", advice=HOSTILE)
+        look("open", "escape")
+        look("it broke ␛]52", "4")
+        app.press("ctrl+q", 1.0)
+        raw = bytes(app.raw)
+    assert leaks(raw) == []
+
+
+def test_the_guard_is_what_holds(tmp_path: Path) -> None:
+    """The editor shows the file as it is: without the line filter its bytes would get through."""
+    run = hostile_project(tmp_path)
+    root = run.run.path.parent.parent
+    program = (
+        "import sys; from pathlib import Path; from loratui.ui import text, run;"
+        "text.TerminalGuard.apply = lambda self, segments, background: segments;"
+        "sys.exit(run(Path(sys.argv[1])))"
+    )
+    argv = [APP[0], "-c", program, str(root)]
+    with PtyProgram(argv, 120, 40, env=environment(tmp_path), quiet=0.25) as app:
+        assert app.wait_text("tok", 20) is not None
+        for key in ("down", "down", "enter"):
+            app.press(key)
+        app.listen(0.5)
+        assert leaks(app.raw) != []
