@@ -43,7 +43,7 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     watch.folded, watch.tail.offset = folded.state, folded.offset
     events = watch.poll()
     post(RunSeen(run, _snapshot(watch.state)))
-    post(RunSeen(run, _snapshot(watch.state), _last_events(run), earlier=True))
+    post(RunSeen(run, _snapshot(watch.state), _last_events(run, watch.tail.offset), earlier=True))
     _post_settings(run, post)
     curves = Curves()
     later = [*events, *_old_points(watch, curves, folded.offset, post, cancelled)]
@@ -190,16 +190,15 @@ def _stamp(run: RunDir) -> float:
         return 0.0
 
 
-def _last_events(run: RunDir) -> list[dict[str, Any]]:
-    """The events in the last 64 KiB of the journal."""
+def _last_events(run: RunDir, end: int) -> list[dict[str, Any]]:
+    """The events in the last 64 KiB before `end`: later ones come by themselves."""
+    start = max(0, end - _LOG_BYTES)
     try:
-        size = run.events_path.stat().st_size
-        if size > _LOG_BYTES:
+        if start:
             with run.events_path.open("rb") as file:
-                file.seek(size - _LOG_BYTES)
-                skipped = len(file.readline())
-            return list(read_events(run.events_path, size - _LOG_BYTES + skipped).events)
-        return list(read_events(run.events_path).events)
+                file.seek(start)
+                start += len(file.readline())
+        return list(read_events(run.events_path, start, end - start).events) if end > start else []
     except OSError:
         return []
 

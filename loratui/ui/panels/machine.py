@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loratui.runs.state import RunState
 from loratui.ui import figures, text
-from loratui.ui.drawing import Row, meter, spark
+from loratui.ui.drawing import Row, meter, spark, whole
 from loratui.ui.machine import Gpu, Reading
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
@@ -131,19 +131,19 @@ def _gpu_rows(
         if peak:
             row += [("peak ", colours.muted), (figures.gib(peak), colours.text)]
         rows.append(row)
-    busy: Row = [("busy".ljust(_LABEL), colours.muted)]
+    groups: list[Row] = []
     if gpu.busy is not None:
-        if gpu.index == 0:
-            busy += [(spark(reading.history, max(8, min(24, width - 40))), colours.accent)]
-        busy += [(figures.percent(gpu.busy).rjust(6), colours.text)]
+        graph = spark(reading.history, max(8, min(40, width - 50))) if gpu.index == 0 else ""
+        groups.append([(graph, colours.accent), (figures.percent(gpu.busy).rjust(6), colours.text)])
     if gpu.temperature_c is not None:
-        busy += [(f"   {gpu.temperature_c:.0f} °C", colours.red if gpu.temperature_c >= 88 else colours.text)]
+        tint = colours.red if gpu.temperature_c >= 88 else colours.text
+        groups.append([(f"{gpu.temperature_c:.0f} °C", tint)])
     if gpu.power_w is not None:
         limit = f" / {gpu.power_limit_w:.0f}" if gpu.power_limit_w else ""
-        busy += [(f"   {gpu.power_w:.0f}{limit} W", colours.text)]
+        groups.append([(f"{gpu.power_w:.0f}{limit} W", colours.text)])
     if gpu.clock_mhz is not None:
-        busy += [(f"   {gpu.clock_mhz / 1000:.1f} GHz", colours.text)]
-    rows.append(busy)
+        groups.append([(f"{gpu.clock_mhz / 1000:.1f} GHz", colours.text)])
+    rows.append([("busy".ljust(_LABEL), colours.muted), *whole(groups, width - _LABEL)])
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input
 
+from loratui.errors import Problem
 from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
@@ -20,9 +21,6 @@ from loratui.ui.widgets.caption_editor import CaptionEditor, tokens
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.line_list import LineList
-
-if TYPE_CHECKING:
-    from loratui.dataset.scan import Picture
 
 _MOST_TOKENS = 75
 
@@ -79,10 +77,10 @@ class DatasetRoom(Room):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[Seen] = []
+        self._rows: list[Seen | Problem] = []
         self._shown: list[int] = []
+        self._prefix = ""
         self._words = ""
-        self._keep: Picture | None = None
 
     def body(self) -> ComposeResult:
         """List, preview, facts, caption."""
@@ -126,19 +124,19 @@ class DatasetRoom(Room):
         assert scan is not None
         data = self.studio.data_settings
         before = self._current()
-        self._rows = [see(picture, data) for picture in scan.pictures]
+        # what cannot be used stands first: it wants an answer before anything else
+        self._rows = [*scan.errors, *(see(picture, data) for picture in scan.pictures)]
+        self._prefix = _shared_prefix([seen.picture.rel for seen in self._rows if isinstance(seen, Seen)])
         self.query_one(LineList).say(self._empty())
-        self._show(before.picture.path.name if before else "")
+        self._show(_rel(before))
 
     def _show(self, keep: str = "") -> None:
         """Fill the list with what the filter lets through, the cursor on `keep` where it is there."""
         words = self._words.casefold().split()
         self._shown = [
-            i
-            for i, seen in enumerate(self._rows)
-            if all(w in seen.picture.rel.casefold() or w in seen.picture.caption.casefold() for w in words)
+            i for i, entry in enumerate(self._rows) if all(word in _searched(entry) for word in words)
         ]
-        names = {self._rows[i].picture.path.name: at for at, i in enumerate(self._shown)}
+        names = {_rel(self._rows[i]): at for at, i in enumerate(self._shown)}
         view = self.query_one(LineList)
         view.say(self._empty())
         view.show_rows(len(self._shown), names.get(keep, view.cursor))
@@ -160,7 +158,7 @@ class DatasetRoom(Room):
             "in a text file of the same name, then choose “rescan” in the palette (ctrl+p)."
         )
 
-    def _current(self) -> Seen | None:
+    def _current(self) -> Seen | Problem | None:
         cursor = self.query_one(LineList).cursor
         return self._rows[self._shown[cursor]] if cursor < len(self._shown) else None
 
@@ -176,10 +174,11 @@ class DatasetRoom(Room):
         seen = self._current()
         view, editor = self.query_one(ImageView), self.query_one(CaptionEditor)
         panel = self.query_one("#picture-panel")
-        if seen is None:
+        if not isinstance(seen, Seen):
+            view.empty = "" if seen is None else f"{seen.message} {seen.advice}"
             view.show(None)
             editor.open(None)
-            panel.border_title = Content("picture")
+            panel.border_title = Content(text.shorten(text.plain(_rel(seen)), 40) or "picture")
         else:
             view.show(seen.picture.path, crop_box(seen.bucket))
             editor.open(seen.picture.path)
@@ -191,10 +190,11 @@ class DatasetRoom(Room):
     def _summary(self, width: int, height: int, colours: Palette) -> list[Row]:
         if self.studio.scan is None:
             return [[("reading…", colours.muted)]]
-        captioned = sum(1 for seen in self._rows if seen.picture.caption)
-        amiss = sum(1 for seen in self._rows if seen.amiss)
+        pictures = [entry for entry in self._rows if isinstance(entry, Seen)]
+        captioned = sum(1 for seen in pictures if seen.picture.caption)
+        amiss = sum(1 for seen in pictures if seen.amiss)
         broken = len(self.studio.scan.errors)
-        row: Row = [(figures.plural(len(self._rows), "picture"), colours.text)]
+        row: Row = [(figures.plural(len(pictures), "picture"), colours.text)]
         row += [("  ·  ", colours.faint), (f"{figures.count(captioned)} captioned", colours.text)]
         if amiss:
             row += [("  ·  ", colours.faint), (f"{figures.count(amiss)} to look at", colours.amber)]
@@ -216,9 +216,12 @@ class DatasetRoom(Room):
 
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         seen = self._rows[self._shown[index]]
+        if isinstance(seen, Problem):
+            label = text.fit(text.plain(seen.path.removeprefix(self._prefix)), self._columns(width)[0])
+            return [(" " + label, colours.red), ("  " + text.plain(seen.message), colours.red)]
         picture, bucket = seen.picture, seen.bucket
         name, wide = self._columns(width)
-        row: Row = [(" " + text.fit(text.plain(picture.rel), name), colours.text)]
+        row: Row = [(" " + text.fit(text.plain(picture.rel.removeprefix(self._prefix)), name), colours.text)]
         row.append((f"{picture.width}×{picture.height}".rjust(11), colours.muted))
         if wide:
             row.append((f"{bucket.width}×{bucket.height}".rjust(12), colours.muted))
@@ -237,7 +240,7 @@ class DatasetRoom(Room):
 
     def _facts(self, width: int, height: int, colours: Palette) -> list[Row]:
         seen = self._current()
-        if seen is None:
+        if not isinstance(seen, Seen):
             return []
         bucket = seen.bucket
         row: Row = [(f"{seen.picture.width}×{seen.picture.height}", colours.text)]
@@ -297,7 +300,8 @@ class DatasetRoom(Room):
         count = len(self._shown)
         for step in range(1, count + 1):
             at = (view.cursor + by * step) % count
-            if self._rows[self._shown[at]].amiss:
+            entry = self._rows[self._shown[at]]
+            if isinstance(entry, Problem) or entry.amiss:
                 view.cursor = at
                 return
         self.notify("No picture needs a look.")
@@ -317,16 +321,36 @@ class DatasetRoom(Room):
         if self._words:
             current = self._current()
             self._words = ""
-            self._show(current.picture.path.name if current else "")
+            self._show(_rel(current))
 
     @on(Input.Changed, "#query")
     def _narrow(self, event: Input.Changed) -> None:
         current = self._current()
         self._words = event.value
-        self._show(current.picture.path.name if current else "")
+        self._show(_rel(current))
 
     @on(Input.Submitted, "#query")
     def _filtered(self, event: Input.Submitted) -> None:
         if not event.value.strip():
             self.action_clear_filter()
         self.query_one(LineList).focus()
+
+
+def _rel(entry: Seen | Problem | None) -> str:
+    """What names a row, whatever the order: the path within the project."""
+    if entry is None:
+        return ""
+    return entry.picture.rel if isinstance(entry, Seen) else entry.path
+
+
+def _searched(entry: Seen | Problem) -> str:
+    """The text a filter looks into."""
+    if isinstance(entry, Problem):
+        return f"{entry.path} {entry.message}".casefold()
+    return f"{entry.picture.rel} {entry.picture.caption}".casefold()
+
+
+def _shared_prefix(paths: list[str]) -> str:
+    """The folder that all pictures lie in: it tells nothing and takes room."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    return f"{folders.pop()}/" if len(folders) == 1 and "" not in folders else ""

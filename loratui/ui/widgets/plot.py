@@ -117,13 +117,16 @@ class Plot(Canvas):
         lows = [v for v in self._raw_columns.low if math.isfinite(v)]
         highs = sorted(v for v in self._raw_columns.high if math.isfinite(v))
         tops = [v for v in self._smooth_columns.high if math.isfinite(v)]
+        if self.log_scale:
+            lows, highs = [v for v in lows if v > 0], [v for v in highs if v > 0]
+            tops = [v for v in tops if v > 0]
         if not lows or not highs:
-            return 0.0, 1.0
+            return (0.001, 1.0) if self.log_scale else (0.0, 1.0)
         # one spike must not flatten the curve: it is drawn at the upper edge
         high = max([highs[min(len(highs) - 1, int(0.97 * len(highs)))], *tops])
         if self.log_scale:
-            floor = min(v for v in [*lows, high] if v > 0) if high > 0 else 1e-3
-            low_power, high_power = math.floor(2 * math.log10(floor)) / 2, math.ceil(2 * math.log10(high)) / 2
+            low_power = math.floor(2 * math.log10(min(lows))) / 2
+            high_power = math.ceil(2 * math.log10(high)) / 2
             return 10**low_power, 10 ** max(high_power, low_power + 0.5)
         low = min(0.0, *lows)
         step = _nice((high - low) / 4)
