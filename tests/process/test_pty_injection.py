@@ -41,14 +41,14 @@ def hostile_project(folder: Path) -> RunWriter:
         seconds=1.0,
     )
     run.steps(1, 20)
-    for message in (HOSTILE, "seen in the log"):
-        run.write("log", level="info", message=message)
+    run.write("log", level="info", message=HOSTILE)
     run.write("warning", code="x", message=HOSTILE, advice=HOSTILE)
     run.write("sample_failed", step=1, index=1, prompt=HOSTILE, error=HOSTILE)
     run.write("memory", device=HOSTILE, rss_gib=1.0)
     run.write("exported", path=f"export/{HOSTILE}.safetensors", format=HOSTILE, bytes=1)
     run.write("verified", path="x", matched={HOSTILE: [1, 1]}, problems=[])
     run.write("scored", scores={HOSTILE: 0.5})
+    run.write("log", level="info", message="seen in the log")
     return run
 
 
@@ -66,8 +66,8 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
             assert app.wait_written(mark), f"{mark!r} did not come after {keys}:\n" + "\n".join(app.screen())
 
         # a key that follows escape in the same read would be alt+key: each step waits for the one before
-        look("tok")
-        look("0␛", "home")
+        look("captioned")
+        look("tokens", "down")
         look("saved", "enter")
         look("not saved", "x")
         look("saved", "ctrl+s")
@@ -80,7 +80,7 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         look("asked for", "s")
         for request in control.pending(run.run):
             run.write("ack", id=request.id, request="save", ok=False, reason=f"because {HOSTILE}")
-        look("because ␛]52")
+        look("refused: because")
         look("leave it", "x")
         look("log scale", "escape")
         look("One prompt a line", "e")
@@ -93,7 +93,7 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         look("save", "s", "a")
         run.write("state", state="failed", reason=f"it broke {HOSTILE}", advice=HOSTILE)
         look("open", "escape")
-        look("it broke ␛]52", "4")
+        look("it broke", "4")
         app.press("ctrl+q", 1.0)
         raw = bytes(app.raw)
     assert leaks(raw) == []
@@ -110,8 +110,9 @@ def test_the_guard_is_what_holds(tmp_path: Path) -> None:
     )
     argv = [APP[0], "-c", program, str(root)]
     with PtyProgram(argv, 120, 40, env=environment(tmp_path), quiet=0.25) as app:
-        assert app.wait_text("tok", 20) is not None
-        for key in ("down", "down", "enter"):
-            app.press(key)
-        app.listen(0.5)
+        assert app.wait_text("captioned", 20) is not None
+        app.press("down", 0.3)
+        app.press("enter")
+        assert app.wait_written("save and leave")
+        app.listen(0.3)
         assert leaks(app.raw) != []

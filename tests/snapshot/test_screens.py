@@ -116,11 +116,12 @@ async def test_rooms_of_a_project(size: tuple[int, int], tmp_path: Path) -> None
         compare("dataset", size, await rest(app, pilot))
         await pilot.press("2")
         compare("captions", size, await rest(app, pilot))
+        await pilot.press("question_mark")
+        compare("help", size, await rest(app, pilot))
+        await pilot.press("escape")
         await pilot.press("6")
         shown = (await rest(app, pilot)).replace(str(root), "/sks-robot")
         assert "✔ finished" in shown and "400/400" in shown
-        await pilot.press("question_mark")
-        compare("help", size, await rest(app, pilot))
 
 
 async def test_gpu_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,10 @@ class DatasetRoom(Room):
         seen = self._rows[self._shown[index]]
         if isinstance(seen, Problem):
             label = text.fit(text.plain(seen.path.removeprefix(self._prefix)), self._columns(width)[0])
-            return [(" " + label, colours.red), ("  " + text.plain(seen.message), colours.red)]
+            return [
+                (" " + label, colours.red),
+                ("  " + text.crop(text.plain(seen.message), width - len(label) - 3), colours.red),
+            ]
         picture, bucket = seen.picture, seen.bucket
         name, wide = self._columns(width)
         row: Row = [(" " + text.fit(text.plain(picture.rel.removeprefix(self._prefix)), name), colours.text)]

@@ -69,7 +69,6 @@ class CaptionEditor(TextArea):
             tab_behavior="focus",
             compact=True,
             highlight_cursor_line=False,
-            placeholder="no caption yet: e to write one",
         )
         self.picture: Path | None = None
         self._loaded: sidecar.Caption | None = None
@@ -95,6 +94,7 @@ class CaptionEditor(TextArea):
         # keeps control characters in it from the terminal.
         caption = self._loaded.text if self._loaded is not None else ""
         self.read_only = picture is None or bool(problem)
+        self.placeholder = problem or ("no caption yet: e to write one" if picture is not None else "")
         self._as_shown = caption
         self.load_text(caption)
         self.move_cursor(self.document.end)

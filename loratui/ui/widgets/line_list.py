@@ -22,7 +22,7 @@ DrawRow = Callable[[int, int, Palette], Row]
 """(index, width, colours) -> the row, its foreign text already through `ui.text`."""
 
 
-class LineList(ScrollView, can_focus=True):
+class LineList(ScrollView, can_focus=True, inherit_bindings=False):
     """Rows under an optional heading, with a cursor.
 
     The rows themselves are not kept here: `draw_row` is asked for those in sight.
@@ -39,9 +39,9 @@ class LineList(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("ctrl+u", "half(-1)", "Half a page up", show=False),
         Binding("ctrl+d", "half(1)", "Half a page down", show=False),
-        Binding("home,g", "ends(0)", "First", show=False, tooltip="gg works too"),
+        Binding("home,g", "ends(0)", "First", show=False, tooltip="First; gg works too"),
         Binding("end,G", "ends(1)", "Last", show=False),
-        Binding("enter", "choose", "Choose", show=False),
+        Binding("enter", "choose", "Take the row under the cursor", show=False),
     ]
 
     cursor: reactive[int] = reactive(0, init=False)

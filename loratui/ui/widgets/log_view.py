@@ -26,7 +26,7 @@ class LogLine:
     what: str
 
 
-class LogView(ScrollView, can_focus=True):
+class LogView(ScrollView, can_focus=True, inherit_bindings=False):
     """Lines of a log, wrapped to the width, the last ones in sight."""
 
     DEFAULT_CSS = """
@@ -35,8 +35,8 @@ class LogView(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", "Up", show=False),
         Binding("down,j", "scroll_down", "Down", show=False),
-        Binding("ctrl+u", "page_up", "Page up", show=False),
-        Binding("ctrl+d", "page_down", "Page down", show=False),
+        Binding("pageup,ctrl+u", "page_up", "Page up", show=False),
+        Binding("pagedown,ctrl+d", "page_down", "Page down", show=False),
         Binding("home,g", "scroll_home", "First line", show=False),
         Binding("end,G", "follow", "Follow the newest line", show=False),
     ]
