@@ -50,7 +50,13 @@ def _state(e: Mapping[str, Any]) -> tuple[str, str]:
     name = str(e.get("state", ""))
     words, level = _STATES.get(name, (text.plain(name), "info"))
     reason, advice = text.plain(e.get("reason") or ""), text.plain(e.get("advice") or "")
-    return level, f"{words}{': ' + reason if reason else ''}{' ' + advice if advice else ''}"
+    if reason.casefold().startswith(words.split(" ")[0]):
+        words = reason  # "stopped: stopped at step 182" says it twice
+    elif reason:
+        words = f"{words}: {reason}"
+    if advice:
+        words = f"{words.rstrip('.')}. {advice}"
+    return level, words
 
 
 def _opened(e: Mapping[str, Any]) -> tuple[str, str]:
@@ -60,7 +66,9 @@ def _opened(e: Mapping[str, Any]) -> tuple[str, str]:
     return "info", f"opened for {figures.count(_int(e.get('steps')))} steps"
 
 
-def _process(e: Mapping[str, Any]) -> tuple[str, str]:
+def _process(e: Mapping[str, Any]) -> tuple[str, str] | None:
+    if e.get("launcher"):  # it only speaks for the job until that is up
+        return None
     where = text.plain(e.get("device") or "")
     return (
         "quiet",
