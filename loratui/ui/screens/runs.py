@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +16,7 @@ from loratui.runs.state import ENDED, RunState
 from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
+from loratui.ui.messages import Said
 from loratui.ui.screens.room import Room
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
@@ -23,6 +25,7 @@ from loratui.ui.widgets.line_list import LineList
 
 if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
+    from loratui.ui.watching import Gone, Post
 
 _LABEL = 10
 
@@ -36,6 +39,9 @@ class RunsRoom(Room):
         ),
         Action("runs.resume", "r", "resume_run", "resume", "Go on from its newest checkpoint"),
         Action("runs.stop", "x", "stop", "stop…", "Finish the step, save, end"),
+        Action(
+            "runs.export", "E", "export", "export", "Write the LoRA file of this run and check that it loads"
+        ),
         Action("runs.samples", "S", "samples", "samples", "See the samples of this run", show=False),
     )
     BINDINGS = bindings(ACTIONS)
@@ -181,6 +187,8 @@ class RunsRoom(Room):
             return True if current is not None else None
         if action == "resume_run":
             return True if current is not None and current[1].state in ENDED - {"finished"} else None
+        if action == "export":
+            return True if current is not None and (current[1].checkpoints or current[1].exported) else None
         if action == "stop":
             return True if current is not None and current[1].state not in ENDED else None
         return super().check_action(action, parameters)
@@ -212,6 +220,34 @@ class RunsRoom(Room):
         current = self._current()
         if current is not None:
             self.studio.resume_run(current[0])
+
+    def action_export(self) -> None:
+        """Export in a process of its own: the same command scripts use."""
+        current = self._current()
+        if current is None:
+            return
+        folder = str(current[0].path)
+        self.notify("Exporting…", timeout=2)
+
+        def work(post: Post, _gone: Gone) -> None:
+            import json
+            import subprocess
+
+            command = [sys.executable, "-m", "loratui", "export", folder, "--json"]
+            done = subprocess.run(
+                command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            )
+            try:
+                file = json.loads(done.stdout)["file"]
+            except (ValueError, KeyError, TypeError):
+                post(Said("The export failed.", done.stderr.strip()[-400:], "error"))
+                return
+            if done.returncode:
+                post(Said(f"Exported, but it does not load everywhere: {file}", "", "warning"))
+            else:
+                post(Said(f"Exported and checked: {file}"))
+
+        self.studio.in_thread(work, "export", exclusive=False)
 
     def action_stop(self) -> None:
         """Ask, then ask the job to stop."""
