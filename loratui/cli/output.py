@@ -5,7 +5,6 @@ Everything goes through `clean`: names, captions and logs come from outside and 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -45,6 +44,8 @@ class Output:
     def document(self, value: Any) -> None:
         """The JSON document; nothing without --json."""
         if self.json:
+            import json
+
             print(json.dumps(_finite(value), indent=1, default=str), flush=True)
 
     def note(self, text: str) -> None:

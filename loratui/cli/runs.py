@@ -19,6 +19,13 @@ _REQUESTS = {
     "save": "write a checkpoint now",
     "sample": "draw samples now",
 }
+_DONE = {
+    "pause": "is paused",
+    "resume": "goes on",
+    "stop": "stops: it saves and ends",
+    "save": "wrote a checkpoint",
+    "sample": "draws samples",
+}
 ANSWER_S = 10.0
 """How long a command waits for the job's answer; a job between two long steps answers later."""
 
@@ -134,12 +141,15 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
     run = run_named(args.which)
     state = status(run)
     kind: str = args.request
+    if kind == "resume" and (state.state in ENDED or not state.attempt):
+        return _restart(run, args, out)
     if state.state in ENDED:
-        if kind == "resume":
-            return _restart(run, args, out)
         raise RunError(f"The run {run.id} is {state.state}.", f"`loratui resume {run.id}` starts it again.")
     if kind == "resume" and state.state != "paused":
-        raise RunError(f"The run {run.id} is {state.state}: there is nothing to resume.", "")
+        raise RunError(
+            f"The run {run.id} is {state.state}: there is nothing to resume.",
+            f"`loratui attach {run.id}` follows it.",
+        )
     asked = request(run, kind)
     answer = _answer(run, asked)
     state = status(run)
@@ -159,9 +169,7 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
     if not answer:
         out.line(f"Asked {run.id} to {kind}; it has not answered yet and will between two steps.")
     elif answer == "ok":
-        out.line(
-            f"{run.id}: {kind} done, the run is {state.state}." if kind != "stop" else f"{run.id} stops."
-        )
+        out.line(f"{run.id} {_DONE[kind]}.")
     else:
         out.note(f"loratui: {run.id} refused to {kind}: {answer}")
         return 1

@@ -76,13 +76,15 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str], out: Output) -> int:
+    if not argv:
+        return open_app(Path.cwd(), out)
     parser, commands = build_parser()
-    if not argv or not (argv[0] in commands or argv[0].startswith("-")):
+    if not (argv[0] in commands or argv[0].startswith("-")):
         return _app(argv, commands, parser, out)
     args = parser.parse_args(argv)
     command: Command | None = getattr(args, "run", None)
     if command is None:
-        return _app([], commands, parser, out)
+        return open_app(Path.cwd(), out)
     code = command(args, out)
     sys.stdout.flush()
     return code
@@ -90,20 +92,17 @@ def _run(argv: list[str], out: Output) -> int:
 
 def _app(argv: Sequence[str], commands: dict[str, Parser], parser: Parser, out: Output) -> int:
     """The app on a folder; a word that is no folder is taken for a mistyped command."""
-    if argv:
-        word = argv[0]
-        folder = Path(word).expanduser()
-        if not folder.is_dir():
-            import difflib
+    word = argv[0]
+    folder = Path(word).expanduser()
+    if not folder.is_dir():
+        import difflib
 
-            near = difflib.get_close_matches(word, commands, 1)
-            hint = f"Did you mean `loratui {near[0]}`?" if near else "`loratui --help` lists the commands."
-            out.failure(f"{word!r} is neither a command nor a folder.", hint)
-            return 2
-        if len(argv) > 1:
-            raise UsageError(f"unexpected argument: {argv[1]}", parser.format_usage().strip())
-    else:
-        folder = Path.cwd()
+        near = difflib.get_close_matches(word, commands, 1)
+        hint = f"Did you mean `loratui {near[0]}`?" if near else "`loratui --help` lists the commands."
+        out.failure(f"{word!r} is neither a command nor a folder.", hint)
+        return 2
+    if len(argv) > 1:
+        raise UsageError(f"unexpected argument: {argv[1]}", parser.format_usage().strip())
     return open_app(folder, out)
 
 

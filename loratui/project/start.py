@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
 
 
+_MOST_LISTED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A training as it would be launched.
@@ -81,7 +84,7 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
         problems += _as_problems(error, "model.base")
     scan = scan or project.scan(config.data)
     if not scan.pictures:
-        problems += scan.errors or [_no_pictures(project)]
+        problems += _unusable(project, scan)
     elif scan.errors:
         count = len(scan.errors)
         message = f"{count} picture{'s' if count > 1 else ''} or folders cannot be read and are left out."
@@ -260,15 +263,21 @@ def _as_problems(error: LoratuiError, path: str) -> list[Problem]:
     return list(error.problems) or [Problem(path, "bad-base", "error", error.message, advice=error.advice)]
 
 
-def _no_pictures(project: Project) -> Problem:
-    folders = ", ".join(s.path for s in project.sources)
-    return Problem(
-        str(project.root),
-        "no-pictures",
-        "error",
-        f"there is no picture in {folders}.",
-        advice=f"`loratui import FOLDER {project.root}` copies some in.",
-    )
+def _unusable(project: Project, scan: Scan) -> list[Problem]:
+    """Why there is nothing to train on: each file when they are few, else their count and the first."""
+    root = str(project.root)
+    if not scan.errors:
+        folders = ", ".join(s.path for s in project.sources)
+        message, advice = (
+            f"there is no picture in {folders}.",
+            f"`loratui import FOLDER {root}` copies some in.",
+        )
+        return [Problem(root, "no-pictures", "error", message, advice=advice)]
+    if len(scan.errors) <= _MOST_LISTED:
+        return list(scan.errors)
+    first = scan.errors[0]
+    message = f"none of {len(scan.errors)} pictures can be read; {first.path} {first.message}"
+    return [Problem(root, "no-pictures", "error", message, advice=f"`loratui scan {root}` lists them all.")]
 
 
 def _filled(project: Project, config: RunConfig, family: str, scan: Scan) -> RunConfig:
