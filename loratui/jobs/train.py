@@ -15,17 +15,20 @@ def main(context: Any) -> None:
     """
     import torch
 
-    from loratui.errors import JobError, LoratuiError
-    from loratui.train.assemble import assemble
+    from loratui.errors import JobError
+    from loratui.train.assemble import Stopped, assemble
     from loratui.train.loop import train
 
     try:
         training = assemble(context)
         complete = train(training)
+    except Stopped:
+        context.journal.write(
+            "state", state="stopped", reason="stopped before the first step", advice="Resume to start it."
+        )
+        return
     except torch.OutOfMemoryError as error:
         raise JobError(f"The device ran out of memory: {_first_line(error)}", _OUT_OF_MEMORY) from error
-    except LoratuiError:
-        raise
     if not complete:
         context.journal.write(
             "state", state="stopped", reason=f"stopped at step {training.step} of {training.info.steps}",

@@ -55,18 +55,8 @@ def assemble(context: Any) -> Training:
     journal.write("progress", what="loading base", done=1, total=1)
 
     checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
-    snapshot, bad = checkpoints.newest()
-    for one in bad:
-        journal.write(
-            "warning", code="bad-checkpoint", message=f"{one.path.name} is not used: {one.reason}",
-            advice="Resuming from the one before it.",
-        )  # fmt: skip
-    if context.from_step != (snapshot.step if snapshot is not None else 0):
-        context.rewind(snapshot.step if snapshot is not None else 0)
     prints = fingerprints(info, config, pictures, parts)
-    if snapshot is not None:
-        check_same(snapshot, prints)
-
+    snapshot = newest_snapshot(context, checkpoints, prints)
     prompts = [p.replace("{trigger}", info.trigger) for p in config.samples.prompts]
     if snapshot is not None:
         prompts = list(snapshot.facts.get("prompts", prompts))
@@ -76,7 +66,7 @@ def assemble(context: Any) -> Training:
     captions = ["", *(p.caption for p in pictures)]
     if config.samples.every > 0:
         captions += [config.samples.negative, *prompts]
-    cache.fill(pictures, captions, config.data.flip, Throttled(journal))
+    cache.fill(pictures, captions, config.data.flip, Caching(context))
 
     parts.denoiser.to(placement.device)
     adapter = Adapter(family, parts.denoiser, config.network, config.objective.seed)
@@ -123,6 +113,26 @@ def assemble(context: Any) -> Training:
         step=step,
         saved_step=step if snapshot is not None else -1,
     )
+
+
+def newest_snapshot(context: Any, checkpoints: Checkpoints, prints: dict[str, str]) -> Snapshot | None:
+    """The newest good checkpoint of this run, with a warning for each newer one that is damaged.
+
+    Raises:
+        RunError: all are damaged, or it was made with other settings, data or base.
+    """
+    snapshot, bad = checkpoints.newest()
+    for one in bad:
+        context.journal.write(
+            "warning", code="bad-checkpoint", message=f"{one.path.name} is not used: {one.reason}",
+            advice="Resuming from the one before it.",
+        )  # fmt: skip
+    step = snapshot.step if snapshot is not None else 0
+    if context.from_step != step:
+        context.rewind(step)
+    if snapshot is not None:
+        check_same(snapshot, prints)
+    return snapshot
 
 
 def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[Family, Parts]:
@@ -205,16 +215,32 @@ def restore(
         scaler.load_state_dict(snapshot.scaler)
 
 
-class Throttled:
-    """Progress events, at most five a second and always the last."""
+class Stopped(Exception):
+    """A stop was asked for before the first step; there is nothing to save."""
 
-    def __init__(self, journal: Any) -> None:
-        self._journal = journal
+
+class Caching:
+    """Progress events while the caches fill, at most five a second; a stop is heeded between two entries."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
         self._at = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Report `done` of `total`."""
-        now = time.monotonic()
+        """Report `done` of `total`.
+
+        Raises:
+            Stopped: a signal or a request asked for it.
+        """
+        context, now = self._context, time.monotonic()
         if done in {0, total} or now - self._at >= 0.2:
             self._at = now
-            self._journal.write("progress", what=what, done=done, total=total)
+            context.journal.write("progress", what=what, done=done, total=total)
+        for request in context.controls():
+            context.ack(
+                request, request.kind == "stop", "" if request.kind == "stop" else "Not training yet."
+            )
+            if request.kind == "stop":
+                raise Stopped
+        if context.stop_requested:
+            raise Stopped

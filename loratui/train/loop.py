@@ -93,7 +93,7 @@ class Training:
             self.config.samples, self.prompts, self.config.data.resolution, self.parts.latent_factor
         )
         folder = self.context.run.samples_dir / f"step-{self.step:06d}"
-        draw_round(self.preview, requests, folder, self.step, self.journal, self.context.run.path)
+        draw_round(self.preview, requests, folder, self.step, self.context)
 
     def sample_due(self) -> bool:
         """Whether this step is one of those that samples are drawn at."""

@@ -141,12 +141,12 @@ def write_picture(path: Path, picture: Image.Image, request: Request, facts: dic
     write_atomic(path, data.getvalue())
 
 
-def draw_round(
-    preview: Preview, requests: Sequence[Request], folder: Path, step: int, journal: Any, root: Path
-) -> float:
-    """Draw and write one round of samples, each its own event; returns the seconds it took."""
-    started = time.perf_counter()
+def draw_round(preview: Preview, requests: Sequence[Request], folder: Path, step: int, context: Any) -> None:
+    """Draw and write one round of samples, each its own event; a signal ends the round early."""
+    journal, root = context.journal, context.run.path
     for index, request in enumerate(requests):
+        if context.stop_requested:
+            return
         begun = time.perf_counter()
         path = folder / f"{index:02d}.png"
         try:
@@ -169,4 +169,3 @@ def draw_round(
             width=picture.width,
             height=picture.height,
         )
-    return time.perf_counter() - started

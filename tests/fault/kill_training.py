@@ -84,6 +84,15 @@ def kill_at(pid: int, delay_s: float) -> bool:
     return finish(pid) == -signal.SIGKILL
 
 
+def kill_at_step(pid: int, run: RunDir, step: int, delay_s: float) -> bool:
+    """Kill a moment after a step was written; False when the job had ended by itself before."""
+    while not run.events_path.exists() or run.events_path.read_bytes().count(b'"kind":"step"') < step:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.002)
+    return kill_at(pid, delay_s)
+
+
 def kill_in_save(pid: int, run: RunDir, nth: int, delay_s: float) -> bool:
     """Kill within the nth save; False when the save was over, or the job had ended."""
     seen, inside = 0, False
@@ -136,6 +145,7 @@ def main() -> None:
     failed: list[str] = []
     steps: list[int] = []
     tries = 0
+    done: list[int] = []
     while sum(killed.values()) < args.kills:
         tries += 1
         assert tries < 10 * args.kills, "the kills do not hit"
@@ -144,11 +154,14 @@ def main() -> None:
         pid = start(run)
         if where == "in save":
             hit = kill_in_save(pid, run, random.randint(1, LAST_STEP // 2), random.uniform(0, 0.03))
-        else:
+        elif random.random() < 0.25:
             hit = kill_at(pid, random.uniform(0.0, length_s))
+        else:  # most of a short run's life is its start: the steps get their own share
+            hit = kill_at_step(pid, run, random.randint(1, LAST_STEP - 1), random.uniform(0.0, 0.1))
         if not hit:
             continue
         killed[where] += 1
+        done.append(max((e["step"] for e in kit.events(run, "step")), default=0))
         for attempt in range(3):
             code = finish(start(run))
             if code == 0:

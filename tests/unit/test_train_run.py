@@ -207,6 +207,54 @@ def test_signal_flag_saves_and_stops(project: Path, tiny_sd15: Path) -> None:
     assert [e["step"] for e in events if e["kind"] == "checkpoint"] == [4]
 
 
+@pytest.mark.parametrize("how", ["signal", "request"])
+def test_a_stop_while_caching_is_heeded(tmp_path: Path, tiny_sd15: Path, how: str) -> None:
+    run = kit.make_run(tmp_path, tiny_sd15, kit.tiny_config(), "early")
+
+    def ask(context):
+        write = context.journal.write
+
+        def spy(name, **fields):
+            if name == "progress" and fields["what"] == "caching latents":
+                if how == "signal":
+                    context.stop_requested = "SIGTERM was received."
+                else:
+                    control.request(run, "stop")
+                    context._looked_at = 0.0
+            return write(name, **fields)
+
+        context.journal.write = spy
+
+    events = kit.run_job_here(run, tweak=ask)
+    assert events[-1]["state"] == "stopped" and not losses(events)
+    assert kit.run_job_here(run)[-1]["state"] == "finished"
+
+
+def test_the_demo_score_counts_before_and_after(tmp_path: Path, tiny_sd15: Path, monkeypatch) -> None:
+    """The bare base is judged before, the adapter after; drawn in batches of one prompt."""
+    import loratui.demo
+    import loratui.demo.scorer
+
+    monkeypatch.setattr(loratui.demo, "SCORE_SEEDS", (0, 1))
+    monkeypatch.setattr(loratui.demo, "SAMPLING_STEPS", 1)
+    monkeypatch.setattr(loratui.demo, "RESOLUTION_PX", 16)
+    drawn = []
+
+    def judge(pictures, backgrounds):
+        drawn.append((pictures, backgrounds))
+        return [len(drawn) > 3] * len(pictures)
+
+    monkeypatch.setattr(loratui.demo.scorer, "score", judge)
+    config = kit.tiny_config(optimizer__steps=4, optimizer__lr=0.2)
+    run = kit.make_run(tmp_path, tiny_sd15, config, "scored", score="demo")
+    events = kit.run_job_here(run)
+    assert next(e for e in events if e["kind"] == "scored")["scores"] == {"before": 0.0, "after": 1.0}
+    assert events[-1]["state"] == "finished" and events[-2]["kind"] == "scored"
+    assert [b for _, b in drawn[:3]] == [[c, c] for c in loratui.demo.HELD_OUT_BACKGROUNDS]
+    before, after = drawn[0][0], drawn[3][0]
+    assert before[0].tobytes() != before[1].tobytes() and before[0].tobytes() != after[0].tobytes()
+
+
 def test_save_sample_and_prompts_on_request(project: Path, tiny_sd15: Path) -> None:
     run = kit.make_run(project, tiny_sd15, kit.tiny_config(saving__every=100, optimizer__steps=12), "asked")
 
