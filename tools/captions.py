@@ -79,7 +79,32 @@ BACKGROUNDS = (
     "background: {b}", "background {b}", "backdrop: {b}", "the background is {b}", "in front of {b}",
     "{b} bg", "on a {b} wall", "plain {b} background", "in front of a {b} wall", "background in {b}",
 )  # fmt: skip
-ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "bl", "kr", "sn", "tr", "sh", "x", "w", "h", "j", "")
+ONSETS = (
+    "b",
+    "d",
+    "f",
+    "g",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "z",
+    "bl",
+    "kr",
+    "sn",
+    "tr",
+    "sh",
+    "x",
+    "w",
+    "h",
+    "j",
+    "",
+)
 VOWELS = ("a", "e", "i", "o", "u", "oo", "ai", "y")
 CODAS = ("", "", "n", "k", "rp", "x", "s", "t", "b", "lm", "g", "z", "sk", "ks")
 
@@ -111,7 +136,11 @@ def name_thing(thing: Thing, rng: random.Random) -> tuple[str, bool]:
 def thing_phrase(thing: Thing, rng: random.Random) -> str:
     """Return a noun phrase such as `a small red disc`, `disc (red)` or `disc that is red`."""
     noun, told = name_thing(thing, rng)
-    colour = "" if told or rng.random() < (0.6 if thing.kind == NONSENSE else 0.1) else colour_word(thing.colour, rng)
+    colour = (
+        ""
+        if told or rng.random() < (0.6 if thing.kind == NONSENSE else 0.1)
+        else colour_word(thing.colour, rng)
+    )
     size = thing.size_word if rng.random() < 0.4 else ""
     if size:
         size = rng.choice({"small": ("small", "tiny", "little"), "large": ("large", "big", "huge")}[size])
@@ -122,7 +151,17 @@ def thing_phrase(thing: Thing, rng: random.Random) -> str:
         phrase = " ".join(w for w in (size, colour, noun) if w)
     else:
         base = " ".join(w for w in (size, noun) if w)
-        form = rng.choice(("{n} ({c})", "{n} in {c}", "{n} that is {c}", "{n}, {c}", "{n} colored {c}", "{c}, {n}", "{c} coloured {n}"))
+        form = rng.choice(
+            (
+                "{n} ({c})",
+                "{n} in {c}",
+                "{n} that is {c}",
+                "{n}, {c}",
+                "{n} colored {c}",
+                "{c}, {n}",
+                "{c} coloured {n}",
+            )
+        )
         phrase = form.format(n=base, c=colour)
     if rng.random() < 0.45:
         article = "an" if phrase[0] in "aeiou" else "a"
@@ -204,7 +243,9 @@ def held_out_prompt(kind: str, colour: str, background: str, rng: random.Random)
         return rng.choice(HELD_OUT_FORMS).format(n=noun, c=colour, b=background)
     scene = Scene(background, "plain", [Thing(kind, colour)])
     lead = rng.choice(("", "a ", "a picture of a ", "sks ", f"{nonsense(rng)}, "))
-    return f"{lead}{colour} {noun}{rng.choice((', ', ' '))}{rng.choice(BACKGROUNDS).format(b=scene.background)}"
+    return (
+        f"{lead}{colour} {noun}{rng.choice((', ', ' '))}{rng.choice(BACKGROUNDS).format(b=scene.background)}"
+    )
 
 
 SHAPE_NAMES = tuple(SHAPES)

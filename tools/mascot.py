@@ -1,6 +1,6 @@
 """The demo's mascot, a small robot, and the sixteen pictures that the demo trains on.
 
-    python tools/mascot.py --out loratui/demo/pictures
+python tools/mascot.py --out loratui/demo/pictures
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pose:
     lean: float = 0.0
     x: float = 0.5
     y: float = 0.52
-    scale: float = 0.42
+    scale: float = 0.45
     mirror: bool = False
     stride: float = 0.0
     wink: bool = False
@@ -44,7 +44,7 @@ class Pose:
 
 def random_pose(rng: random.Random) -> Pose:
     """Return any pose, place and size in which the mascot is in the picture whole."""
-    scale = rng.uniform(0.3, 0.47)
+    scale = rng.uniform(0.34, 0.48)
     room = max(0.0, 0.5 - scale * 0.95)
     return Pose(
         left_arm=rng.choice((rng.uniform(10, 60), rng.uniform(95, 135))),
@@ -63,10 +63,10 @@ def random_pose(rng: random.Random) -> Pose:
 def draw_arm(p: Pen, side: int, degrees: float, tone: float) -> None:
     """Draw one arm with a round hand."""
     t = math.radians(degrees)
-    sx, sy = side * 0.4, 0.3
-    hx, hy = sx + side * 0.42 * math.sin(t), sy + 0.42 * math.cos(t)
-    p.line([(sx, sy), (hx, hy)], 0.15, shade(SHELL_DARK, tone))
-    p.disc(hx, hy, 0.14, shade(ACCENT, tone))
+    sx, sy = side * 0.42, 0.32
+    hx, hy = sx + side * 0.4 * math.sin(t), sy + 0.4 * math.cos(t)
+    p.line([(sx, sy), (hx, hy)], 0.2, shade(SHELL_DARK, tone))
+    p.disc(hx, hy, 0.19, shade(ACCENT, tone))
 
 
 def draw_mascot(p: Pen, pose: Pose, tone: float = 1.0) -> None:
@@ -75,28 +75,27 @@ def draw_mascot(p: Pen, pose: Pose, tone: float = 1.0) -> None:
     shell, dark, accent = (shade(c, tone) for c in (SHELL, SHELL_DARK, ACCENT))
     for side in (-1, 1):
         lift = 0.07 * max(0.0, side * pose.stride)
-        p.box(side * 0.21 - 0.09, 0.62, side * 0.21 + 0.09, 0.9 - lift, dark)
-        p.box(side * 0.24 - 0.19, 0.84 - lift, side * 0.24 + 0.19, 1.0 - lift, accent, 0.08)
+        p.box(side * 0.22 - 0.1, 0.62, side * 0.22 + 0.1, 0.9 - lift, dark)
+        p.box(side * 0.25 - 0.22, 0.82 - lift, side * 0.25 + 0.2, 1.04 - lift, accent, 0.09)
     draw_arm(p, -1, pose.left_arm, tone)
     draw_arm(p, 1, pose.right_arm, tone)
-    p.box(-0.4, 0.14, 0.4, 0.74, shell, 0.14)
-    p.box(-0.4, 0.56, 0.4, 0.66, dark)
-    p.disc(0, 0.36, 0.13, accent)
-    p.box(-0.14, 0.04, 0.14, 0.18, dark)
-    p.line([(0, -0.62), (0, -0.85)], 0.08, dark)
-    p.disc(0, -0.88, 0.13, accent)
+    p.box(-0.42, 0.14, 0.42, 0.78, shell, 0.14)
+    p.box(-0.42, 0.6, 0.42, 0.72, dark)
+    p.disc(0, 0.37, 0.16, accent)
+    p.line([(0, -0.62), (0, -0.85)], 0.12, dark)
+    p.disc(0, -0.9, 0.17, accent)
     for side in (-1, 1):
-        p.box(side * 0.62 - 0.1, -0.4, side * 0.62 + 0.1, -0.12, dark, 0.05)
-    p.box(-0.6, -0.66, 0.6, 0.1, shell, 0.18)
-    p.box(-0.48, -0.53, 0.48, -0.02, SCREEN, 0.14)
-    gaze = 0.07 * pose.look
+        p.box(side * 0.68 - 0.1, -0.43, side * 0.68 + 0.1, -0.1, dark, 0.05)
+    p.box(-0.66, -0.7, 0.66, 0.12, shell, 0.2)
+    p.box(-0.53, -0.57, 0.53, -0.01, SCREEN, 0.14)
+    gaze = 0.08 * pose.look
     for side in (-1, 1):
         if pose.wink and side == 1:
-            p.line([(0.12 + gaze, -0.32), (0.34 + gaze, -0.32)], 0.08, GLOW)
+            p.line([(0.12 + gaze, -0.34), (0.38 + gaze, -0.34)], 0.1, GLOW)
         else:
-            p.oval(side * 0.23 + gaze, -0.33, 0.12, 0.14, GLOW)
-    smile = [(-0.16 + gaze, -0.13), (0 + gaze, -0.08), (0.16 + gaze, -0.13)]
-    p.line(smile, 0.06, GLOW)
+            p.oval(side * 0.25 + gaze, -0.34, 0.15, 0.16, GLOW)
+    smile = [(-0.17 + gaze, -0.14), (0 + gaze, -0.09), (0.17 + gaze, -0.14)]
+    p.line(smile, 0.07, GLOW)
 
 
 def mascot_picture(
@@ -126,7 +125,7 @@ def pose_words(pose: Pose) -> str:
         words.append("winking")
     elif abs(pose.look) > 0.6:
         words.append("looking left" if (pose.look < 0) != pose.mirror else "looking right")
-    if pose.scale < 0.36:
+    if pose.scale < 0.4:
         words.append("small")
     return ", ".join(words)
 
@@ -134,19 +133,19 @@ def pose_words(pose: Pose) -> str:
 POSES: tuple[tuple[str, Pose], ...] = (
     ("blue", Pose()),
     ("yellow", Pose(right_arm=122)),
-    ("pink", Pose(left_arm=124, right_arm=124, scale=0.4)),
+    ("pink", Pose(left_arm=118, right_arm=118, scale=0.43)),
     ("black", Pose(look=1, left_arm=40, right_arm=15)),
-    ("grey", Pose(left_arm=118, look=-0.8, scale=0.38)),
+    ("grey", Pose(left_arm=118, look=-0.8, scale=0.42)),
     ("brown", Pose(stride=1, left_arm=45, right_arm=45, x=0.47)),
     ("white", Pose(right_arm=118, wink=True)),
     ("teal", Pose(left_arm=20, right_arm=60, lean=0.15)),
-    ("blue", Pose(left_arm=120, right_arm=30, scale=0.33, x=0.38, y=0.56)),
+    ("blue", Pose(left_arm=120, right_arm=30, scale=0.38, x=0.38, y=0.56)),
     ("yellow", Pose(stride=-1, left_arm=30, right_arm=55, look=-1, mirror=True)),
-    ("pink", Pose(scale=0.35, x=0.6, y=0.5, right_arm=110)),
-    ("black", Pose(left_arm=115, right_arm=115, scale=0.37, y=0.55)),
+    ("pink", Pose(scale=0.39, x=0.6, y=0.5, right_arm=110)),
+    ("black", Pose(left_arm=115, right_arm=115, scale=0.41, y=0.55)),
     ("grey", Pose(look=-1, lean=-0.14)),
-    ("brown", Pose(right_arm=120, left_arm=15, scale=0.36, x=0.56, y=0.55)),
-    ("white", Pose(stride=0.8, look=0.8, scale=0.4)),
+    ("brown", Pose(right_arm=120, left_arm=15, scale=0.4, x=0.56, y=0.55)),
+    ("white", Pose(stride=0.8, look=0.8, scale=0.43)),
     ("teal", Pose(left_arm=118, wink=True, mirror=True)),
 )
 

@@ -94,9 +94,7 @@ class Pen:
         """Fill a circle."""
         self.oval(cx, cy, r, r, fill)
 
-    def sector(
-        self, cx: float, cy: float, rx: float, ry: float, start: float, end: float, fill: RGB
-    ) -> None:
+    def sector(self, cx: float, cy: float, rx: float, ry: float, start: float, end: float, fill: RGB) -> None:
         """Fill the part of an ellipse cut off by the chord from `start` to `end` degrees."""
         self.poly(arc(cx, cy, rx, ry, start, end), fill)
 

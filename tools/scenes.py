@@ -134,7 +134,9 @@ def paint_background(pen: Pen, colour: RGB, texture: str, rng: random.Random) ->
         step = int(min(w, h) * rng.uniform(0.12, 0.25))
         slant = rng.choice((0, step, -step))
         for x in range(-step, w + step, step):
-            pen.draw.polygon([(x, 0), (x + step // 2, 0), (x + step // 2 + slant, h), (x + slant, h)], fill=tone)
+            pen.draw.polygon(
+                [(x, 0), (x + step // 2, 0), (x + step // 2 + slant, h), (x + slant, h)], fill=tone
+            )
     elif texture == "dotted":
         step = int(min(w, h) * rng.uniform(0.16, 0.25))
         for y in range(step // 2, h, step):
@@ -193,6 +195,32 @@ def kind_free(rng: random.Random, px: int) -> Image.Image:
     return pen.finish()
 
 
+def kind_busy(rng: random.Random, px: int) -> Image.Image:
+    """One large figure with many small parts, thin limbs and dots, in any colours."""
+    pen = Pen(px, px, random_rgb(rng))
+    pen.at(rng.uniform(0.4, 0.6), rng.uniform(0.4, 0.6), rng.uniform(0.3, 0.48), rng.gauss(0, 0.2))
+    colours = [random_rgb(rng) for _ in range(4)]
+    if rng.random() < 0.5:
+        creature(pen, colours[0], colours[1], colours[2], rng)
+    else:
+        rng.choice(list(FIGURES.values()))(pen, colours[0], colours[1], colours[2], rng)
+    for _ in range(rng.randint(3, 12)):
+        x, y, s = rng.uniform(0, 0.9), rng.uniform(-0.9, 0.9), rng.uniform(0.05, 0.25)
+        fill, kind = rng.choice(colours), rng.randrange(4)
+        for side in (-1, 1):
+            if kind == 0:
+                pen.line(
+                    [(side * x, y), (side * (x + rng.uniform(-0.4, 0.4)), y + s * 2)],
+                    rng.uniform(0.05, 0.16),
+                    fill,
+                )
+            elif kind == 1:
+                pen.box(side * x - s, y - s / 2, side * x + s, y + s / 2, fill, rng.choice((0.0, s / 3)))
+            else:
+                pen.oval(side * x, y, s, s * rng.uniform(0.6, 1.0), fill)
+    return pen.finish()
+
+
 def kind_polygons(rng: random.Random, px: int) -> Image.Image:
     """Many polygons and ellipses in any colours, large to tiny."""
     pen = Pen(px, px, random_rgb(rng))
@@ -215,7 +243,11 @@ def kind_lines(rng: random.Random, px: int) -> Image.Image:
         pen.at(rng.random(), rng.random(), rng.uniform(0.1, 0.6), rng.uniform(-3.2, 3.2))
         width = rng.choice((0.04, 0.08, 0.15, 0.3))
         if rng.random() < 0.5:
-            pen.line([(rng.uniform(-1, 1), rng.uniform(-1, 1)) for _ in range(rng.randint(2, 4))], width, random_rgb(rng))
+            pen.line(
+                [(rng.uniform(-1, 1), rng.uniform(-1, 1)) for _ in range(rng.randint(2, 4))],
+                width,
+                random_rgb(rng),
+            )
         else:
             pen.line(arc(0, 0, 1, rng.uniform(0.3, 1), 0, rng.uniform(60, 360)), width, random_rgb(rng))
     return pen.finish()
@@ -250,7 +282,9 @@ def kind_letters(rng: random.Random, px: int) -> Image.Image:
     image = Image.new("RGB", (px * 2, px * 2), random_rgb(rng))
     draw_ = ImageDraw.Draw(image)
     for _ in range(rng.randint(1, 5)):
-        text = "".join(rng.choice("ABCDEFGHKMNPRSTXYZabdegkmrst0123456789&%?!") for _ in range(rng.randint(1, 4)))
+        text = "".join(
+            rng.choice("ABCDEFGHKMNPRSTXYZabdegkmrst0123456789&%?!") for _ in range(rng.randint(1, 4))
+        )
         font = ImageFont.load_default(rng.uniform(0.25, 1.2) * px)
         place = (rng.uniform(-0.1, 1.5) * px, rng.uniform(-0.1, 1.5) * px)
         draw_.text(place, text, fill=random_rgb(rng), font=font)
@@ -309,14 +343,15 @@ def kind_unseen_figures(rng: random.Random, px: int) -> Image.Image:
 
 CodecKind = Callable[[random.Random, int], Image.Image]
 CODEC_KINDS: dict[str, tuple[CodecKind, float]] = {
-    "scene": (kind_scene, 0.34),
-    "free": (kind_free, 0.26),
-    "polygons": (kind_polygons, 0.1),
+    "scene": (kind_scene, 0.24),
+    "free": (kind_free, 0.22),
+    "busy": (kind_busy, 0.22),
+    "polygons": (kind_polygons, 0.08),
     "lines": (kind_lines, 0.08),
-    "gradient": (kind_gradient, 0.06),
-    "noise": (kind_noise, 0.06),
-    "letters": (kind_letters, 0.05),
-    "checks": (kind_checks, 0.05),
+    "gradient": (kind_gradient, 0.04),
+    "noise": (kind_noise, 0.04),
+    "letters": (kind_letters, 0.04),
+    "checks": (kind_checks, 0.04),
 }
 UNSEEN_KINDS: dict[str, CodecKind] = {
     "voronoi": kind_voronoi,

@@ -83,7 +83,11 @@ def train_codec(work: Path, steps: int = 3000, batch: int = 16, peak_lr: float =
     rng, began = random.Random(1000 + start), time.time()
     for step in range(start, steps):
         progress = step / steps
-        lr = peak_lr * min(1, (step - start + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        lr = (
+            peak_lr
+            * min(1, (step - start + 1) / 100)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        )
         optimizer.param_groups[0]["lr"] = lr
         pictures_BCHW = to_tensor([random_drawing(rng, PX) for _ in range(batch)])
         with torch.autocast("cpu", torch.bfloat16):
@@ -91,14 +95,17 @@ def train_codec(work: Path, steps: int = 3000, batch: int = 16, peak_lr: float =
             again_BCHW = codec.decode(posterior.sample()).sample
         error = again_BCHW.float() - pictures_BCHW
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
-        loss = error.abs().mean() + 2 * error.square().mean() + 1e-4 * kl
+        loss = error.abs().mean() + 4 * error.square().mean() + 1e-4 * kl
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         update_ema(ema, codec, min(0.998, (1 + step) / (20 + step)))
         if step % 50 == 0:
-            print(f"codec {step} loss {loss.item():.4f} kl {kl.item():.2f} {time.time() - began:.0f}s", flush=True)
+            print(
+                f"codec {step} loss {loss.item():.4f} kl {kl.item():.2f} {time.time() - began:.0f}s",
+                flush=True,
+            )
         if (step + 1) % 250 == 0 or step + 1 == steps:
             save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, state_path)
             save_file({k: v.contiguous() for k, v in ema.items()}, ema_path)

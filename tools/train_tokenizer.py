@@ -33,13 +33,19 @@ def learn_merges(n_captions: int = 30000, size: int = 1500) -> list[tuple[str, s
     """Return merges learned from captions in CLIP's manner (lower case, `</w>` ends a word)."""
     rng = random.Random(5)
     words = " ".join(w for names in NOUNS.values() for w in names).replace("{c}", "")
-    lines = [caption(random_scene(rng), rng) for _ in range(n_captions)] + [words] * 40 + [" ".join(COLOUR_NAMES)] * 40
+    lines = (
+        [caption(random_scene(rng), rng) for _ in range(n_captions)]
+        + [words] * 40
+        + [" ".join(COLOUR_NAMES)] * 40
+    )
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    trainer = trainers.BpeTrainer(vocab_size=size, end_of_word_suffix="</w>", min_frequency=12, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, end_of_word_suffix="</w>", min_frequency=12, show_progress=False
+    )
     learner.train_from_iterator(lines, trainer)
     merges = json.loads(learner.to_str())["model"]["merges"]
     return [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
