@@ -1,0 +1,1 @@
+"""Models that describe pictures, one file each; `spec` is the light table of them."""

@@ -189,20 +189,14 @@ class History:
             return self._step(wanted, new, actor, label, left)
 
     def undo(self, actor: Actor | None = None) -> Outcome:
-        """Take the newest step back; an empty outcome when there is none."""
+        """Take the newest step back, with all entries of its run; an empty outcome when there is none."""
         with self._door():
-            if not self.log.undo_stack:
-                return Outcome()
-            entry = self.log.entries[self.log.undo_stack[-1]]
-            return self._again(entry, actor or Actor("hand"), undo=True)
+            return self._whole(actor or Actor("hand"), undo=True)
 
     def redo(self, actor: Actor | None = None) -> Outcome:
         """Do the step again that was taken back last; an empty outcome when there is none."""
         with self._door():
-            if not self.log.redo_stack:
-                return Outcome()
-            entry = self.log.entries[self.log.redo_stack[-1]]
-            return self._again(entry, actor or Actor("hand"), undo=False)
+            return self._whole(actor or Actor("hand"), undo=False)
 
     def restore(self, entry: int, actor: Actor | None = None, only: Path | None = None) -> Outcome:
         """Bring files back to what they were right after an entry (0: before the first one), as a new step.
@@ -333,6 +327,21 @@ class History:
             for note in later.notes if later.id > entry else ():
                 first.setdefault((note.path, note.name), note.before)
         return [NoteChange(self.path(key), name, value) for (key, name), value in first.items()]
+
+    def _whole(self, actor: Actor, undo: bool) -> Outcome:
+        """The newest step taken back or done again; a run that commits as it goes is one step of many."""
+        entry = self.can_undo() if undo else self.can_redo()
+        if entry is None:
+            return Outcome()
+        run, total = entry.actor.get("run"), self._again(entry, actor, undo)
+        while run:
+            entry = self.can_undo() if undo else self.can_redo()
+            if entry is None or entry.actor.get("run") != run:
+                break
+            one = self._again(entry, actor, undo)
+            left, conflicts = total.left + one.left, total.conflicts + one.conflicts
+            total = Outcome(one.entry, one.label, total.written + one.written, left, conflicts)
+        return total
 
     def _again(self, entry: Entry, actor: Actor, undo: bool) -> Outcome:
         pairs = [(r.path, r.after, r.before) if undo else (r.path, r.before, r.after) for r in entry.files]

@@ -16,14 +16,14 @@ from typing import Any, cast, get_args
 import msgspec
 
 from loratui.runs.events import Event, plain_json, with_non_finite
-from loratui.runs.state import ENDED, Checkpoint, Progress, RunState, Sample, StateName
+from loratui.runs.state import ENDED, Captioned, Checkpoint, Progress, RunState, Sample, StateName
 
 SMOOTHING = 0.98
 """Factor of the exponential mean of the loss, per step event."""
 _RECENT = 20
 _FADE_PARTS = 0.95
 _FADE_OVERHEAD = 0.998
-_LONGEST = {"warnings": 100, "acks": 200}
+_LONGEST = {"warnings": 100, "acks": 200, "captions": 20}
 _STATES = frozenset(get_args(StateName))
 _LARGEST = 2**53
 _ENVELOPE = frozenset({"n", "t", "a", "kind"})
@@ -284,6 +284,16 @@ def _prompts(state: RunState, event: Event) -> None:
     state.prompts = _texts(event.get("prompts"))
 
 
+def _captioned(state: RunState, event: Event) -> None:
+    words = (_text(event.get(key)) for key in ("rel", "state", "text", "reason"))
+    state.captions.append(Captioned(*words))
+    del state.captions[: -_LONGEST["captions"]]
+
+
+def _captions(state: RunState, event: Event) -> None:
+    state.counts = {k: _int(v) for k, v in event.items() if k not in _ENVELOPE}
+
+
 def _exported(state: RunState, event: Event) -> None:
     state.exported = _text(event.get("path"))
 
@@ -342,6 +352,8 @@ _RULES: dict[str, Callable[[RunState, Event], None]] = {
     "pruned": _pruned,
     "validation": _validation,
     "prompts": _prompts,
+    "captioned": _captioned,
+    "captions": _captions,
     "exported": _exported,
     "verified": _verified,
     "scored": _scored,

@@ -47,6 +47,23 @@ class Sample:
 
 
 @dataclass(slots=True)
+class Captioned:
+    """One picture that a caption run has finished.
+
+    Attributes:
+        rel: the picture, relative to the project.
+        state: written, left (its caption stays) or failed.
+        text: the caption as written.
+        reason: why it was left or failed.
+    """
+
+    rel: str
+    state: str = "written"
+    text: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
 class Progress:
     """A countable piece of work that is not a training step (loading, caching, verifying)."""
 
@@ -140,6 +157,10 @@ class RunState:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
+    captions: list[Captioned] = field(default_factory=list)
+    """Newest 20 pictures of a caption run."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Pictures of a caption run at its end: written, left, failed, pinned."""
     exported: str = ""
     verified: dict[str, list[int]] = field(default_factory=dict)
     """Consumer -> [matched, of]."""

@@ -1,0 +1,1 @@
+"""Captioning runs without torch: settings, composing captions, launching, the results of a run."""

@@ -1,0 +1,175 @@
+"""`caption` and `captioners`: describe pictures, and what can describe them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from loratui.cli.output import Output
+
+if TYPE_CHECKING:
+    from loratui.captioners.spec import CaptionerSpec
+
+
+def add(commands: Any) -> None:
+    """Register the commands."""
+    caption = commands.add_parser(
+        "caption",
+        help="describe pictures with models",
+        description="Caption the pictures of a project. It runs detached: this command and the terminal need"
+        " not stay. One undo takes a whole run back; captions edited by hand are never touched.",
+    )
+    caption.add_argument("dir", metavar="DIR", help="the project")
+    caption.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="M",
+        help="a captioner (`loratui captioners`), or NAME=PATH|HUB-ID to choose its weights; may be repeated",
+    )
+    caption.add_argument(
+        "--mode",
+        choices=("missing", "replace", "append", "prepend"),
+        help="missing (default): only pictures without a caption; append, prepend: add to what is there",
+    )
+    caption.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="an option, as in beams=1, wd.top_k=20 or template='{trigger}, {blip}'; may be repeated",
+    )
+    caption.add_argument("--name", default="", metavar="N", help="what to call the run")
+    caption.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
+    caption.add_argument("--json", action="store_true", help="print the result as JSON")
+    caption.set_defaults(run=run_caption)
+
+    listed = commands.add_parser(
+        "captioners",
+        help="what can describe pictures",
+        description="List captioners, or one with its options.",
+    )
+    listed.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+    listed.add_argument("--json", action="store_true", help="print as JSON")
+    listed.set_defaults(run=run_captioners)
+
+
+def run_caption(args: argparse.Namespace, out: Output) -> int:
+    """Start a caption run, and follow it with --wait."""
+    from loratui.caption.start import nothing_to_do, prepare_captions, start_captions
+    from loratui.cli.places import project_at
+    from loratui.config.presets import parse_set
+
+    project = project_at(args.dir)
+    values = parse_set(args.settings)
+    if args.mode:
+        values["mode"] = args.mode
+    plan = prepare_captions(project, args.model, values)
+    left_out = {"pinned": plan.pinned, "captioned": plan.captioned, "other": plan.other}
+    if not plan.pictures:
+        out.document(
+            {"run": None, "id": None, "images": 0, "left_out": left_out, "state": "finished", "written": 0}
+        )
+        out.line(nothing_to_do(plan))
+        return 0
+    run = start_captions(project, plan, args.name)
+    answer: dict[str, Any] = {
+        "run": str(run.path),
+        "id": run.id,
+        "images": len(plan.pictures),
+        "left_out": left_out,
+    }
+    if not args.wait:
+        out.document(answer)
+        out.line(f"Started {run.id}: {len(plan.pictures)} pictures.")
+        out.line(f"  loratui attach {run.id}   follows it here; `loratui {args.dir}` opens the app on it")
+        return 0
+    out.note(f"Started {run.id}: {len(plan.pictures)} pictures.")
+    from loratui.caption.results import Results
+    from loratui.cli.follow import follow
+
+    state = follow(run, out)
+    out.end_progress()
+    counts = Results(run.path).counts()
+    answer |= {"state": state.state, "reason": state.reason, "advice": state.advice}
+    answer |= {key: counts.get(key, 0) for key in ("written", "left", "failed")}
+    out.document(answer)
+    out.line(f"{run.id}: {state.state}. {state.reason} {state.advice}".rstrip())
+    if state.state == "finished" and answer["written"]:
+        out.line(f"  loratui undo {args.dir}   takes all of it back")
+    return 0 if state.state == "finished" else 1
+
+
+def run_captioners(args: argparse.Namespace, out: Output) -> int:
+    """List captioners, or show one with its options."""
+    import difflib
+
+    from loratui.captioners.spec import CAPTIONERS, captioner_spec
+    from loratui.errors import ConfigError
+
+    if not args.name:
+        out.document([_as_json(row) for row in CAPTIONERS])
+        out.table(
+            [
+                (c.name, c.output, f"{c.memory_gib:g} GB" if c.memory_gib else "-", c.notes)
+                for c in CAPTIONERS
+            ],
+            ("name", "writes", "memory", "notes"),
+        )
+        return 0
+    row = captioner_spec(args.name)
+    if row is None:
+        names = [c.name for c in CAPTIONERS]
+        near = difflib.get_close_matches(args.name, names, 1)
+        advice = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
+        raise ConfigError(f"There is no captioner {args.name!r}.", advice)
+    answer = _as_json(row)
+    out.document(answer)
+    out.line(f"{row.name}: {row.title}, writes {row.output}. {row.notes[:1].upper()}{row.notes[1:]}.")
+    if row.default_model:
+        out.line(f"  model: {row.default_model}" + (f" (also {', '.join(row.also)})" if row.also else ""))
+        out.line(f"  here: {answer['path'] or f'no; `loratui get {row.default_model}` fetches it'}")
+    for title, key in (("options", "options"), ("every captioner", "settings")):
+        out.line()
+        out.line(f"{title} (--set KEY=VALUE)")
+        for option in answer[key]:
+            takes = " | ".join(option["choices"]) if "choices" in option else option["type"]
+            out.line(f"  {option['key']}: {takes} = {_shown(option['default'])}")
+            out.line(f"      {option['help']}")
+    return 0
+
+
+def _as_json(row: CaptionerSpec) -> dict[str, Any]:
+    from loratui.caption.settings import CaptionSettings
+    from loratui.captioners.locate import locate
+    from loratui.captioners.options import option_rows
+    from loratui.errors import LoratuiError
+
+    path = ""
+    if row.weights:
+        try:
+            path = str(locate(row).folder)
+        except (LoratuiError, OSError):
+            path = ""
+    return {
+        "name": row.name,
+        "title": row.title,
+        "output": row.output,
+        "default_model": row.default_model,
+        "also": list(row.also),
+        "path": path,
+        "packages": list(row.packages),
+        "memory_gib": row.memory_gib,
+        "notes": row.notes,
+        "options": option_rows(row.options),
+        "settings": option_rows(CaptionSettings),
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value == () or value == "":
+        return '""' if value == "" else "[]"
+    return str(value)
