@@ -23,13 +23,24 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from pty_probe import PtyProgram  # noqa: E402
 
-BARE = "from textual.app import App\nfrom textual.widgets import Label\nclass A(App):\n    def compose(self): yield Label('ready-now')\nA().run()"
+BARE = """
+from textual.app import App
+from textual.widgets import Label
+
+class Bare(App):
+    def compose(self):
+        yield Label("ready-now")
+
+Bare().run()
+"""
 
 
 def environment(folder: Path) -> dict[str, str]:
     """The caller's, with settings and state of its own."""
     return {
-        "PYTHONPATH": str(ROOT), "LORATUI_STATE": str(folder / "state"), "LORATUI_CONFIG": str(folder / "config"),
+        "PYTHONPATH": str(ROOT),
+        "LORATUI_STATE": str(folder / "state"),
+        "LORATUI_CONFIG": str(folder / "config"),
         "PATH": os.environ["PATH"],
     }  # fmt: skip
 
@@ -47,7 +58,9 @@ def loads_torch(pid: int) -> bool:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="120x40")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", action="store_true")
@@ -56,7 +69,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         env = environment(folder)
-        new = [sys.executable, "-m", "loratui", "new", "my-robot", "--base", "demo", "--images", str(ROOT / "loratui/demo/pictures")]
+        new = [
+            sys.executable,
+            "-m",
+            "loratui",
+            "new",
+            "my-robot",
+            "--base",
+            "demo",
+            "--images",
+            str(ROOT / "loratui/demo/pictures"),
+        ]
         subprocess.run(new, cwd=folder, env={**os.environ, **env}, check=True, capture_output=True)
         app = [sys.executable, "-m", "loratui", "my-robot"]
         bare, first, full, keys, rss, torch_in = [], [], [], [], 0.0, False

@@ -48,7 +48,9 @@ class Problem:
 
     def as_dict(self) -> dict[str, str]:
         """The problem as plain JSON."""
-        return {k: str(v) for k, v in asdict(self).items() if v or k in {"path", "code", "severity", "message"}}
+        return {
+            k: str(v) for k, v in asdict(self).items() if v or k in {"path", "code", "severity", "message"}
+        }
 
     def __str__(self) -> str:
         head = f"{self.where}: " if self.where else ""

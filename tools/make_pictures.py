@@ -1,9 +1,9 @@
 """Make what the README shows: the app's picture, the before/after sheet, the table of presets.
 
-    python tools/make_pictures.py table            only the table (no torch)
-    python tools/make_pictures.py app              docs/monitor.png from the recorded run
-    python tools/make_pictures.py robot RUN        docs/robot.png from a finished demo run
-    python tools/make_pictures.py                  table and app
+python tools/make_pictures.py table            only the table (no torch)
+python tools/make_pictures.py app              docs/monitor.png from the recorded run
+python tools/make_pictures.py robot RUN        docs/robot.png from a finished demo run
+python tools/make_pictures.py                  table and app
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def preset_table() -> str:
     """The shipped presets as a Markdown table, ending in a newline."""
     from loratui.config.presets import load_preset
 
-    lines = ["| preset | for | family | rank/alpha | learning rate | length | resolution |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| preset | for | family | rank/alpha | learning rate | length | resolution |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for path in sorted((ROOT / "presets").glob("*.toml")):
         preset = load_preset(path.stem)
         value = preset.values
@@ -33,7 +36,8 @@ def preset_table() -> str:
         length = f"{steps:,} steps" if steps else f"{epochs} epochs"
         alpha = value.get("network.alpha", 16.0)
         lines.append(
-            f"| `{preset.name}` | {preset.title} | {preset.family} | {value.get('network.rank', 16)}/{alpha:g} "
+            f"| `{preset.name}` | {preset.title} | {preset.family} "
+            f"| {value.get('network.rank', 16)}/{alpha:g} "
             f"| {value.get('optimizer.lr', 1e-4):g} | {length} | {value.get('data.resolution', 512)} |"
         )
     return "\n".join(lines) + "\n"
@@ -78,7 +82,9 @@ def robot(run: Path, columns: int = 6, scale: int = 2) -> None:
     run_toml = tomllib.loads((run / "run.toml").read_text("utf-8"))
     samples = run_toml.get("samples", {})
     lora = next((run / "export").glob("*.safetensors"))
-    pipe = StableDiffusionPipeline.from_pretrained(demo.base_path(), torch_dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        demo.base_path(), torch_dtype=torch.float32, safety_checker=None
+    )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     size, gap = run_toml["data"]["resolution"], 4
@@ -105,14 +111,19 @@ def robot(run: Path, columns: int = 6, scale: int = 2) -> None:
         for y, row in enumerate(pictures):
             for x, picture in enumerate(row):
                 left = gap + block * (cell * columns + 4 * gap) + x * cell
-                sheet.paste(picture.resize((size * scale, size * scale), Image.Resampling.LANCZOS), (left, gap + y * cell))
+                sheet.paste(
+                    picture.resize((size * scale, size * scale), Image.Resampling.LANCZOS),
+                    (left, gap + y * cell),
+                )
     DOCS.mkdir(exist_ok=True)
     sheet.save(DOCS / "robot.png", optimize=True)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="?", choices=["table", "app", "robot"])
     parser.add_argument("run", nargs="?", type=Path)
     args = parser.parse_args()

@@ -116,7 +116,7 @@ class OpenAiApi:
                     ) from error
             except (OSError, TimeoutError) as error:
                 if last:
-                    why = getattr(error, "reason", None) or error
+                    why = str(getattr(error, "reason", None) or error)
                     raise JobError(
                         f"{address} cannot be reached: {why}.", "Start the server, then resume the run."
                     ) from error

@@ -104,9 +104,10 @@ def _from_file(model_class: Any, weights: Path, folder: Path, where: Place) -> t
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     state = load_file(str(weights))
-    return model_class.from_pretrained(
+    loaded: tuple[Any, Any] = model_class.from_pretrained(
         None, config=config, state_dict=state, dtype=where.dtype, output_loading_info=True
     )
+    return loaded
 
 
 def _names(report: Any, key: str) -> list[str]:

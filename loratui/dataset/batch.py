@@ -167,7 +167,7 @@ _TOKEN = re.compile(r"\s+|,|[^\s,]+")
 
 
 def word_diff(before: str, after: str) -> list[Piece]:
-    """Both texts as one run of pieces: without the added ones it spells `before`, without the removed `after`."""
+    """Both texts in one run of pieces: without the added ones `before`, without the removed ones `after`."""
     old, new = _TOKEN.findall(before), _TOKEN.findall(after)
     out: list[Piece] = []
 

@@ -12,8 +12,9 @@ from history_kills import campaign
 
 
 @pytest.mark.long
-def test_fifty_kills_of_ten_thousand_files(tmp_path: Path) -> None:
-    struck = campaign(tmp_path, kills=50, count=10_000, seed=20)
+@pytest.mark.parametrize("seed", [20, 21])
+def test_twenty_five_kills_of_ten_thousand_files(tmp_path: Path, seed: int) -> None:
+    struck = campaign(tmp_path, kills=25, count=10_000, seed=seed)
     print(dict(struck))
-    assert sum(struck.values()) == 50
-    assert struck["middle"] >= 5, "the kills were to strike while files were being replaced"
+    assert sum(struck.values()) == 25
+    assert struck["middle"] >= 2, "some kills were to strike while files were being replaced"

@@ -32,7 +32,9 @@ def dotted(path: Path) -> str:
 
 
 def in_package(*folders: str) -> list[str]:
-    return [dotted(p) for p in MODULES if p.relative_to(PACKAGE).parts[0] in folders and p.name != "__main__.py"]
+    return [
+        dotted(p) for p in MODULES if p.relative_to(PACKAGE).parts[0] in folders and p.name != "__main__.py"
+    ]
 
 
 def import_lines(names: list[str]) -> str:
@@ -47,7 +49,9 @@ def test_ui_and_cli_load_no_torch() -> None:
 
 def test_training_side_loads_no_textual() -> None:
     loaded = loaded_after(import_lines(in_package("train", "families", "captioners", "jobs", "optim")))
-    assert not [m for m in loaded if m.split(".")[0] in {"textual", "textual_image"} or m.startswith("loratui.ui")]
+    assert not [
+        m for m in loaded if m.split(".")[0] in {"textual", "textual_image"} or m.startswith("loratui.ui")
+    ]
 
 
 def test_the_middle_loads_neither() -> None:
@@ -66,7 +70,9 @@ def test_sizes(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
-            assert lines <= (150 if (name, node.name) == LOOP else 80), f"{name}:{node.lineno} {node.name}: {lines}"
+            assert lines <= (150 if (name, node.name) == LOOP else 80), (
+                f"{name}:{node.lineno} {node.name}: {lines}"
+            )
 
 
 def test_most_modules_are_short() -> None:
@@ -81,7 +87,11 @@ def test_no_pickle_of_ours() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
                 assert not {"pickle", "dill", "joblib", "shelve"} & {n.split(".")[0] for n in names}, path
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "torch"
+            ):
                 assert node.attr not in {"load", "save"}, f"{path}:{node.lineno}"
 
 

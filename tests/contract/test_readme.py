@@ -32,7 +32,12 @@ def test_the_walk_through_runs(tmp_path: Path) -> None:
         argv = shlex.split(line)
         assert argv[0] == "loratui", f"only loratui commands are run here: {line}"
         done = subprocess.run(
-            [sys.executable, "-m", "loratui", *argv[1:]], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200
+            [sys.executable, "-m", "loratui", *argv[1:]],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), f"{line} says nothing"
@@ -62,6 +67,8 @@ def test_every_command_named_exists() -> None:
     """`loratui X` anywhere in the README is a command that has help."""
     names = set(re.findall(r"`loratui ([a-z]+)[ `]", README))
     assert {"demo", "train", "verify"} <= names
-    done = subprocess.run([sys.executable, "-m", "loratui", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "loratui", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     for name in names:
         assert re.search(rf"\b{name}\b", done.stdout), name

@@ -32,9 +32,12 @@ SMALL = (
 def command(*argv: object, code: int = 0) -> Any:
     """The JSON document of a command, run as a user runs it."""
     done = subprocess.run(
-        [sys.executable, "-m", "loratui", *map(str, argv), "--json"], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "loratui", *map(str, argv), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
 
