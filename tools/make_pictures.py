@@ -9,9 +9,11 @@ python tools/make_pictures.py                  table and app
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
 import re
+import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -50,25 +52,27 @@ def write_table() -> None:
     README.write_text(re.sub(marks, lambda m: m[1] + preset_table() + m[2], text, flags=re.S), "utf-8")
 
 
-async def _shoot(target: Path, size: tuple[int, int]) -> None:
-    from loratui.ui.app import LoratuiApp
-
-    recorded = ROOT / "tests" / "data" / "recorded_run"
-    app = LoratuiApp(ROOT, replay=recorded)
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause(2.0)
-        svg = app.export_screenshot(title="loratui")
-    import cairosvg
-
-    # cairo has no colour emoji or web fonts: name the plain monospace family the machine has.
-    svg = re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code", "DejaVu Sans Mono")
-    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(target), output_width=1500)
-
-
 def shoot() -> None:
-    """The monitor on the recorded run, as PNG."""
+    """The monitor on the recorded run, as PNG, drawn cell by cell."""
     DOCS.mkdir(exist_ok=True)
-    asyncio.run(_shoot(DOCS / "monitor.png", (120, 40)))
+    picture, recorded = ROOT / "tests" / "snapshot" / "picture.py", ROOT / "tests" / "data" / "recorded_run"
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "my-robot"
+        project.mkdir()
+        subprocess.run(
+            [
+                sys.executable,
+                str(picture),
+                str(DOCS / "monitor.png"),
+                "120x40",
+                str(project),
+                f"replay={next(recorded.iterdir())}",
+                "replay_share=0.62",
+                "wait:4",
+            ],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
 
 
 def robot(run: Path, columns: int = 6, scale: int = 2) -> None:
