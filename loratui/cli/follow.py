@@ -46,7 +46,9 @@ def follow(run: RunDir, out: Output) -> RunState:
 
 
 def _progress(state: RunState) -> str:
-    if state.state == "running" and state.step:
+    # work after the last step (verifying, scoring) is told by its own counter
+    finishing = state.progress is not None and state.progress.done < state.progress.total
+    if state.state == "running" and state.step and not finishing:
         parts = [f"step {state.step}/{state.steps}"]
         if state.loss is not None:
             parts.append(f"loss {state.loss_smooth if state.loss_smooth is not None else state.loss:.4f}")
