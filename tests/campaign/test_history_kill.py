@@ -17,4 +17,4 @@ def test_twenty_five_kills_of_ten_thousand_files(tmp_path: Path, seed: int) -> N
     struck = campaign(tmp_path, kills=25, count=10_000, seed=seed)
     print(dict(struck))
     assert sum(struck.values()) == 25
-    assert struck["middle"] >= 2, "some kills were to strike while files were being replaced"
+    assert struck["middle"] >= 8, "some kills were to strike while files were being replaced"

@@ -47,8 +47,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
-def one_kill(root: Path, start: dict[str, bytes | None], mark: str, delay: float, resume: bool) -> str:
-    """Kill a batch after `delay` seconds, check every file, recover, undo, check every byte.
+def one_kill(
+    root: Path, start: dict[str, bytes | None], mark: str, delay: float, resume: bool, after: int = 0
+) -> str:
+    """Kill a batch after `delay` seconds, or once `after` hundreds of files are replaced; check every file, recover, undo, check every byte.
 
     Returns:
         Where the kill struck: before, ahead (nothing ready yet), middle, end or done.
@@ -57,7 +59,9 @@ def one_kill(root: Path, start: dict[str, bytes | None], mark: str, delay: float
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     assert child.stdout is not None
     assert child.stdout.readline() == "go\n"
-    time.sleep(delay)
+    for _ in range(after):
+        child.stdout.readline()
+    time.sleep(0.0 if after else delay)
     child.send_signal(signal.SIGKILL)
     finished = "done" in child.stdout.read()
     child.wait()
@@ -95,7 +99,8 @@ def whole_batch_s(root: Path, start: dict[str, bytes | None]) -> float:
     assert child.stdout is not None
     assert child.stdout.readline() == "go\n"
     begin = time.perf_counter()
-    assert child.stdout.readline().startswith("done")
+    while not child.stdout.readline().startswith("done"):
+        assert child.poll() in (None, 0)
     took = time.perf_counter() - begin
     child.wait()
     History(root).undo()
@@ -110,5 +115,7 @@ def campaign(root: Path, kills: int, count: int, seed: int) -> Counter[str]:
     whole = whole_batch_s(root, start)
     struck: Counter[str] = Counter()
     for i in range(kills):
-        struck[one_kill(root, start, f",mark {i}", rng.uniform(0.0, 1.05 * whole), resume=i % 3 != 0)] += 1
+        after = rng.randrange(1, count // 100) if i % 2 else 0  # every other one among the replacing itself
+        delay = rng.uniform(0.0, 1.05 * whole)
+        struck[one_kill(root, start, f",mark {i}", delay, resume=i % 3 != 0, after=after)] += 1
     return struck

@@ -15,6 +15,7 @@ def main(root: Path, mark: bytes) -> None:
         caption = path.with_suffix(".txt")
         before = caption.read_bytes() if caption.exists() else None
         changes.append(FileChange(caption, before, (before or b"new") + mark))
+    history.on_progress = lambda done, of: print(f"at {done}", flush=True)
     print("go", flush=True)
     outcome = history.commit(changes, Actor("batch", "mark"), mark.decode())
     print(f"done {len(outcome.written)}", flush=True)
