@@ -50,7 +50,9 @@ def environment() -> dict[str, str]:
 def one_kill(
     root: Path, start: dict[str, bytes | None], mark: str, delay: float, resume: bool, after: int = 0
 ) -> str:
-    """Kill a batch after `delay` seconds, or once `after` hundreds of files are replaced; check every file, recover, undo, check every byte.
+    """Kill a batch after `delay` seconds, or once `after` hundreds of files are replaced; then check all.
+
+    Every file is old or new; recovered, the batch is whole or gone; undone, each byte is back.
 
     Returns:
         Where the kill struck: before, ahead (nothing ready yet), middle, end or done.
