@@ -67,7 +67,7 @@ def _bert_tokenizer() -> Any:
     )  # fmt: skip
 
 
-def _byte_tokenizer(extra: tuple[str, ...] = (), template: str = "") -> Any:
+def _byte_tokenizer(extra: tuple[str, ...] = (), template: str = "", **named: Any) -> Any:
     """A byte-level tokenizer with `<s>`, `</s>` and `<pad>`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -78,7 +78,12 @@ def _byte_tokenizer(extra: tuple[str, ...] = (), template: str = "") -> Any:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        **named,
     )
     made.add_tokens(list(extra), special_tokens=True)
     if template:
@@ -225,10 +230,8 @@ def florence2(folder: Path) -> Path:
     )
 
     torch.manual_seed(4)
-    tokenizer = _byte_tokenizer(("<image>", "<loc_0>", "<loc_1>"))
-    tokenizer.image_token = "<image>"
-    tokenizer.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
-    tokenizer.init_kwargs["extra_special_tokens"] = {"image_token": "<image>"}
+    named = {"image_token": "<image>"}
+    tokenizer = _byte_tokenizer(("<image>", "<loc_0>", "<loc_1>"), extra_special_tokens=named)
     config = Florence2Config(
         vision_config={
             "embed_dim": [8, 8, 8, 8], "num_heads": [2, 2, 2, 2], "num_groups": [2, 2, 2, 2],

@@ -52,7 +52,9 @@ class Florence2:
                 num_beams=self.options.beams,
                 do_sample=False,
             )
-        texts = self.processor.tokenizer.batch_decode(out, skip_special_tokens=False)
+        # places of boxes are special tokens: only prose can do without them
+        prose = self.options.task != "objects"
+        texts = self.processor.tokenizer.batch_decode(out, skip_special_tokens=prose)
         return [self._said(text, size) for text, (_, size) in zip(texts, prepared, strict=True)]
 
     def _bos(self) -> str:
@@ -63,6 +65,8 @@ class Florence2:
 
     def _said(self, text: str, size: tuple[int, int]) -> Said:
         task = TASKS[self.options.task]
+        if self.options.task != "objects":
+            return Said(text.strip())
         answer = self.processor.post_process_generation(text=text, task=task, image_size=size)[task]
         if isinstance(answer, dict):
             names = dict.fromkeys(str(label).strip() for label in answer.get("labels", ()))

@@ -134,15 +134,18 @@ def _quantization(quantize: str, where: Place) -> Any:
     )
 
 
-def load_processor(processor_class: Any, source: Source) -> Any:
+def load_processor(processor_class: Any, source: Source, pil: bool = True) -> Any:
     """A processor or tokenizer of the model's folder, offline.
+
+    With `pil` pictures are resized as the model's authors did, to the last bit; torchvision rounds otherwise.
 
     Raises:
         BaseModelError: its files are missing or damaged.
     """
     assert source.folder is not None
     try:
-        return processor_class.from_pretrained(source.folder, local_files_only=True)
+        arguments = {"backend": "pil"} if pil else {}
+        return processor_class.from_pretrained(source.folder, local_files_only=True, **arguments)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BaseModelError(
             f"{source.folder} has no usable {processor_class.__name__}: {_first(error)}.",

@@ -17,6 +17,6 @@ def load(options: QwenOptions, source: Source) -> Instruct:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     where = place(options)
-    processor = load_processor(AutoProcessor, source)
+    processor = load_processor(AutoProcessor, source, pil=False)
     model = load_transformers(AutoModelForImageTextToText, source, where, options.quantize)
     return Instruct(model, processor, options, where)

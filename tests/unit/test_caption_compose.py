@@ -84,7 +84,8 @@ def test_a_wrong_template_is_found_before_the_launch(template: str) -> None:
 
 @pytest.mark.parametrize(
     "hostile",
-    ["\x1b[31mred\x1b[0m cat", "a\ncat\r\n", "\x1b]52;c;aGk=\x07a cat", "<b>a cat</b>", "**a cat**", "[bold]a cat[/bold]",
+    ["\x1b[31mred\x1b[0m cat", "a\ncat\r\n", "\x1b]52;c;aGk=\x07a cat", "<b>a cat</b>", "**a cat**",
+     "[bold]a cat[/bold]",
      "a \u202ecat", "\x9b31ma cat", "```\na cat\n```", "&lt;i&gt;a cat", "<|im_end|>a cat", "a cat\u200b"],
 )  # fmt: skip
 def test_what_a_model_says_is_plain(hostile: str) -> None:
