@@ -51,15 +51,22 @@ def run_get(args: argparse.Namespace, out: Output) -> int:
         raise MissingPackageError(
             "huggingface_hub is not installed here.", "Install it with `pip install huggingface_hub`."
         ) from error
+    from loratui.captioners.spec import known_models
+
+    captioner = known_models().get(args.hub_id)
     try:
         path = snapshot_download(
             args.hub_id,
             revision=args.revision,
-            allow_patterns=list(_PATTERNS),
+            allow_patterns=list(captioner.files if captioner else _PATTERNS),
             ignore_patterns=list(_LEFT_OUT),
         )
     except Exception as error:  # its errors come from three HTTP libraries and its own tree
         raise BaseModelError(f"{args.hub_id} cannot be fetched: {_why(error)}.", _advice(error)) from error
+    if captioner is not None:
+        out.document({"id": args.hub_id, "path": str(path), "captioner": captioner.name})
+        out.line(f"{args.hub_id} is in {path}: `loratui caption DIR --model {captioner.name}={args.hub_id}`.")
+        return 0
     from pathlib import Path
 
     from loratui.families.detect import detect
