@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 Precision = Literal["bf16", "fp16", "fp32"]
 Schedule = Literal["constant", "linear", "cosine"]
-Target = Literal["attention", "attention+mlp", "full"]
+Target = Literal["attention", "attention+mlp", "full", "full+conv"]
 Sampler = Literal["ddim", "euler", "euler_a", "dpmpp_2m"]
 
 
@@ -62,7 +62,12 @@ class NetworkConfig:
     alpha: float = 16.0
     """The update is scaled by alpha / rank."""
     target: Target = "attention"
-    """Which layers get an update: attention, attention+mlp, or full (projections too)."""
+    """Which layers get an update: attention, attention+mlp, full (projections too), or full+conv
+    (the convolutions and time projections of the residual blocks too, as LoCon does)."""
+    conv_rank: int = 0
+    """Rank of the update of 3x3 convolutions with target full+conv; 0 takes rank."""
+    conv_alpha: float = 0.0
+    """Numerator of their scale conv_alpha / conv_rank; 0 takes alpha."""
     dropout: float = 0.0
     """Dropout on the input of the update, 0 to 1."""
 
@@ -205,6 +210,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "data.caption_dropout": (0, 1),
     "network.rank": (1, 4096),
     "network.alpha": (0, None),
+    "network.conv_rank": (0, 4096),
+    "network.conv_alpha": (0, None),
     "network.dropout": (0, 0.99),
     "optimizer.lr": (0, 100),
     "optimizer.steps": (0, 10_000_000),

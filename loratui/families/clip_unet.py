@@ -287,18 +287,27 @@ def predict(parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Co
 
 
 def target_modules(denoiser: torch.nn.Module, target: str) -> list[str]:
-    """The layers of the transformer blocks; `full` adds the projections around them."""
+    """The layers of the transformer blocks; `full` adds the projections around them.
+
+    `full+conv` adds the residual blocks' convolutions and time projections and the down- and upsamplers,
+    which is what sd-scripts' LoCon trains; the first and the last convolution stay as they are.
+    """
     endings = [f".attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v", "to_out.0")]
-    if target in {"attention+mlp", "full"}:
+    if target != "attention":
         endings += [".ff.net.0.proj", ".ff.net.2"]
-    if target == "full":
+    if target in {"full", "full+conv"}:
         endings += [".proj_in", ".proj_out"]
+    inside = [".conv1", ".conv2", ".conv_shortcut", ".time_emb_proj"] if target == "full+conv" else []
+    between = ["samplers.0.conv"] if target == "full+conv" else []
     return [
         name
         for name, module in denoiser.named_modules()
-        if name.endswith(tuple(endings))
-        and ".attentions." in name
-        and isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        and (
+            (".attentions." in name and name.endswith(tuple(endings)))
+            or (".resnets." in name and name.endswith(tuple(inside)))
+            or name.endswith(tuple(between))
+        )
     ]
 
 

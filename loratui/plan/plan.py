@@ -122,7 +122,8 @@ def plan(project: Project, config: RunConfig, scan: Scan, base: Path | None = No
     pictures = (
         (moments(config.samples.every, steps) + 1) * len(prompts) if config.samples.every and steps else 0
     )
-    size = sizes(base, config.model.family, config.network.target, config.network.rank)
+    network = config.network
+    size = sizes(base, config.model.family, network.target, network.rank, network.conv_rank)
     area = max((b.width * b.height for b in buckets), default=config.data.resolution**2)
     memory = estimate(config, size, area) if size else None
     disk = _disk(project, config, scan, size, saves, pictures, buckets)

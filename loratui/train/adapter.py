@@ -6,6 +6,7 @@ W' = W + (alpha / rank) B A, with B = 0 at the start (Hu et al. 2021, eq. 3).
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,6 @@ class Adapter:
 
     Attributes:
         layers: kohya name -> peft layer, in the network's order.
-        rank: columns of A and B.
-        alpha: numerator of the scale.
     """
 
     def __init__(self, family: Family, denoiser: nn.Module, config: NetworkConfig, seed: int) -> None:
@@ -41,9 +40,15 @@ class Adapter:
             raise ConfigError(
                 f"The base has no layer for network.target = {config.target!r}.", "Choose another target."
             )
+        modules = dict(denoiser.named_modules())
+        wide = [name for name in targets if _is_wide(modules[name])]
+        ranks = dict.fromkeys(wide, config.conv_rank or config.rank)
+        alphas = dict.fromkeys(wide, config.conv_alpha or config.alpha)
         settings = LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,
+            rank_pattern={f"^{re.escape(n)}$": r for n, r in ranks.items() if r != config.rank},
+            alpha_pattern={f"^{re.escape(n)}$": a for n, a in alphas.items() if a != config.alpha},
             lora_dropout=config.dropout,
             # One expression: peft compares a list entry by entry with every module's name.
             target_modules="|".join(name.replace(".", r"\.") for name in targets),
@@ -52,7 +57,6 @@ class Adapter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             inject_adapter_in_model(settings, denoiser, adapter_name=NAME)
-        self.rank, self.alpha = config.rank, config.alpha
         self.denoiser = denoiser
         self.layers: dict[str, LoraLayer] = {
             family.kohya_name(name): module
@@ -100,7 +104,7 @@ class Adapter:
             found[f"{name}.lora_up.weight"] = (
                 layer.lora_B[NAME].weight.detach().to("cpu", copy=True).contiguous()
             )
-            found[f"{name}.alpha"] = torch.tensor(float(self.alpha))
+            found[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha[NAME]))
         return found
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -124,3 +128,8 @@ class Adapter:
                     if tensor.shape != module.weight.shape:
                         raise ValueError(f"{name}.{part} has shape {tuple(tensor.shape)}")
                     module.weight.copy_(tensor)
+
+
+def _is_wide(module: nn.Module) -> bool:
+    """Whether a layer is a convolution that sees more than one pixel: those have a rank of their own."""
+    return isinstance(module, nn.Conv2d) and math.prod(module.kernel_size) > 1

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from loratui import __version__
 from loratui.config.run import RunInfo
-from loratui.config.schema import RunConfig
+from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.families.protocol import Family, Parts
 from loratui.train.checkpoint import write_atomic
 from loratui.train.samples import Picture
@@ -81,7 +81,7 @@ def lora_metadata(
         "ss_network_dim": config.network.rank,
         "ss_network_alpha": config.network.alpha,
         "ss_network_dropout": config.network.dropout or None,
-        "ss_network_args": {"target": config.network.target},
+        "ss_network_args": network_args(config.network),
         "ss_output_name": title,
         "ss_sd_model_name": base.name,
         "ss_sd_model_hash": parts.base_hash[:8],
@@ -135,6 +135,17 @@ def lora_metadata(
         facts["modelspec.trigger_phrase"] = info.trigger
         facts["modelspec.usage_hint"] = f"Put {info.trigger} into the prompt."
     return {key: _text(value) for key, value in facts.items()}
+
+
+def network_args(network: NetworkConfig) -> dict[str, Any]:
+    """`ss_network_args`: what tells this network from a plain one; conv_dim and conv_alpha are LoCon's."""
+    if network.target != "full+conv":
+        return {"target": network.target}
+    return {
+        "target": network.target,
+        "conv_dim": network.conv_rank or network.rank,
+        "conv_alpha": network.conv_alpha or network.alpha,
+    }
 
 
 def _text(value: Any) -> str:

@@ -77,8 +77,17 @@ def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) ->
     assert all(layer.lora_B["default"].weight.grad is not None for layer in adapter.layers.values())
 
 
+def golden_rows(name: str) -> dict[str, tuple[str, str]]:
+    """Module name -> shapes of lora_down and lora_up."""
+    lines = (Path(__file__).parent.parent / "data" / "golden" / f"{name}.tsv").read_text().splitlines()
+    return {row: (down, up) for row, down, up in (line.split("\t") for line in lines)}
+
+
+_TARGETS = [("attention", 128), ("attention+mlp", 160), ("full", 192), ("full+conv", 278)]
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("target", "count"), [("attention", 128), ("attention+mlp", 160), ("full", 192)])
+@pytest.mark.parametrize(("target", "count"), _TARGETS)
 def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target: str, count: int) -> None:
     """At true sizes (meta tensors) names and shapes equal the golden lists."""
     import json
@@ -94,17 +103,17 @@ def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target:
         )
     targets = family.target_modules(unet, target)
     assert len(targets) == len(set(targets)) == count
-    golden = {}
-    for line in (Path(__file__).parent.parent / "data" / "golden" / f"{name}.tsv").read_text().splitlines():
-        row, down, up = line.split("\t")
-        golden[row] = (down, up)
+    golden = golden_rows(name)
+    if target == "full+conv":  # SD2's residual blocks are SD1's
+        golden |= {n: s for n, s in golden_rows("sd15_conv").items() if "resnets" in n or "samplers" in n}
     modules = dict(unet.named_modules())
     for module in targets:
         down, up = golden[family.kohya_name(module)]
         weight = tuple(modules[module].weight.shape)
         assert "x".join(map(str, (8, *weight[1:]))) == down
         assert int(up.split("x")[0]) == weight[0]
-    if target == "full":
+        assert len(weight) == 2 or up.endswith("x1x1") or "proj_" in module
+    if target.startswith("full"):
         assert {family.kohya_name(m) for m in targets} == {n for n in golden if n.startswith("lora_unet_")}
 
 

@@ -118,8 +118,8 @@ def test_plan(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["family"] == "sd15"
     assert main(["plan", str(project)]) == 0
     text = capsys.readouterr().out
-    assert "400 steps" in text
-    assert "100 epochs" in text
+    assert "600 steps" in text
+    assert "150 epochs" in text
 
 
 def test_new_import_and_plan_of_a_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +144,7 @@ def test_new_import_and_plan_of_a_project(tmp_path: Path, capsys: pytest.Capture
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     presets = run_json(capsys, "presets")
     assert {"demo", "sd15-character"} <= {p["name"] for p in presets}
-    assert run_json(capsys, "presets", "demo")["values"]["optimizer.steps"] == 400
+    assert run_json(capsys, "presets", "demo")["values"]["optimizer.steps"] == 600
     assert {f["name"] for f in run_json(capsys, "families")} == {"sd15", "sd2"}
     assert run_json(capsys, "families", "sd15")["resolution"] == 512
     schema = run_json(capsys, "config", "schema")

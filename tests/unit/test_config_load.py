@@ -32,7 +32,7 @@ def test_every_field_has_help_and_every_table_names_real_fields() -> None:
     assert set(RANGES) <= set(table)
     numbers = {path for path, info in table.items() if info.kind in {"int", "float"}}
     assert numbers == set(RANGES), "each number has a range"
-    assert table["network.target"].choices == ("attention", "attention+mlp", "full")
+    assert table["network.target"].choices == ("attention", "attention+mlp", "full", "full+conv")
     assert table["samples.prompts"].kind == "list"
 
 
@@ -106,7 +106,7 @@ def test_texts_of_set_become_the_type_of_their_field() -> None:
 
 def test_asking_for_epochs_turns_the_presets_steps_off() -> None:
     preset = load_preset("demo")
-    assert resolve(preset, {}).optimizer.steps == 400
+    assert resolve(preset, {}).optimizer.steps == 600
     assert resolve(preset, {"epochs": "3"}).optimizer.steps == 0
     assert resolve(preset, {"epochs": "3", "steps": "7"}).optimizer.steps == 7
 

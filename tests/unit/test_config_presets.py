@@ -106,7 +106,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
 def test_a_preset_by_path(tmp_path: Path) -> None:
     path = write(tmp_path, "mine", '[preset]\nextends = "demo"\n[network]\nrank = 5\n')
     preset = load_preset(str(path))
-    assert (preset.name, preset.values["network.rank"], preset.values["optimizer.steps"]) == ("mine", 5, 400)
+    assert (preset.name, preset.values["network.rank"], preset.values["optimizer.steps"]) == ("mine", 5, 600)
 
 
 def test_user_settings(own_config: Path) -> None:

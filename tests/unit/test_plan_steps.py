@@ -63,21 +63,29 @@ def test_a_matrix_of_two_million_numbers() -> None:
 
 @pytest.mark.parametrize("family", ["sd15", "sd2"])
 def test_the_family_table_agrees_with_the_reference_trainers_files(family: str) -> None:
-    groups = {"attention": 0, "attention+mlp": 0, "full": 0}
-    layers = dict(groups)
-    for line in (GOLDEN / f"{family}.tsv").read_text().splitlines():
+    targets = ("attention", "attention+mlp", "full", "full+conv")
+    plain, wide, layers = (dict.fromkeys(targets, 0) for _ in range(3))
+    lines = (GOLDEN / f"{family}.tsv").read_text().splitlines()
+    convolutions = (GOLDEN / "sd15_conv.tsv").read_text().splitlines()  # SD2's residual blocks are SD1's
+    for line in [*lines, *(c for c in convolutions if "resnets" in c or "samplers" in c)]:
         name, down, up = line.split("\t")
         if not name.startswith("lora_unet"):
             continue
         count = sum(math.prod(int(n) for n in side.split("x")) for side in (down, up)) // 8
         kind = "attention" if "_attn" in name else "attention+mlp" if "_ff_" in name else "full"
-        for group in list(groups)[list(groups).index(kind) :]:
-            groups[group] += count
+        if "resnets" in name or "samplers" in name:
+            kind = "full+conv"
+        for group in targets[targets.index(kind) :]:
+            (wide if down.endswith("3x3") else plain)[group] += count
             layers[group] += 1
-    for target, count in groups.items():
-        found = sizes(None, family, target, 8)
+    for target in targets:
+        found = sizes(None, family, target, 8, 4)
         assert found is not None
-        assert (found.lora, found.layers, found.exact) == (8 * count, layers[target], False)
+        assert (found.lora, found.layers) == (8 * plain[target] + 4 * wide[target], layers[target])
+        assert not found.exact
+        same = sizes(None, family, target, 8)
+        assert same is not None
+        assert same.lora == 8 * (plain[target] + wide[target])
 
 
 def test_sizes_of_a_real_base_come_from_its_shapes() -> None:
@@ -113,8 +121,8 @@ def test_the_plan_of_the_demo(tmp_path: Path) -> None:
     ready = assess(project, project.resolve())
     document = ready.plan.as_json()
     assert {"images", "steps", "epochs", "buckets", "memory", "config"} <= set(document)
-    assert (document["images"], document["batches_per_epoch"], document["steps"]) == (16, 4, 400)
-    assert document["epochs"] == 100
+    assert (document["images"], document["batches_per_epoch"], document["steps"]) == (16, 4, 600)
+    assert document["epochs"] == 150
     assert document["config"]["model"]["family"] == "sd15"
     assert document["memory"]["total_gib"] > 0
     assert document["lora"]["exact"] is True

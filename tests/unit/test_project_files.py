@@ -35,7 +35,7 @@ def test_a_new_project_reads_back(tmp_path: Path) -> None:
     )
     assert project.prompts == ("{trigger}, red",)
     assert [p.rel for p in project.scan().pictures] == ["dataset/a.png"]
-    assert project.resolve().optimizer.steps == 400
+    assert project.resolve().optimizer.steps == 600
     assert project.resolve().model.base == "demo"
 
 

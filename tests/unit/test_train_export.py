@@ -26,8 +26,9 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path):
     """A short training hard enough that the LoRA changes its samples for everyone to see."""
     config = kit.tiny_config(
-        optimizer__lr=0.1, optimizer__steps=30, samples__every=30, samples__steps=6, network__target="full",
-        network__alpha=4.0, saving__dtype="fp16", saving__every=30, samples__width=32, samples__height=32,
+        optimizer__lr=0.1, optimizer__steps=30, samples__every=30, samples__steps=6,
+        network__target="full+conv", network__alpha=4.0, network__conv_rank=2, network__conv_alpha=3.0,
+        saving__dtype="fp16", saving__every=30, samples__width=32, samples__height=32,
     )  # fmt: skip
     run = kit.make_run(tmp_path_factory.mktemp("export"), tiny_sd15, config, "mine")
     return run, kit.run_job_here(run)
@@ -79,8 +80,14 @@ def test_keys_alpha_and_metadata(trained) -> None:
     with safe_open(path, "pt") as file:
         meta, names = file.metadata(), list(file.keys())
         shapes = {n: file.get_tensor(n) for n in names}
-    assert len(names) == 3 * 48 and all(n.startswith("lora_unet_") for n in names)
-    assert all(float(shapes[n]) == 4.0 for n in names if n.endswith(".alpha"))
+    assert len(names) == 3 * 79 and all(n.startswith("lora_unet_") for n in names)
+    wide = {n.split(".")[0] for n in names if shapes[n].shape[2:] == (3, 3)}
+    assert len(wide) == 18 and all(shapes[f"{n}.lora_down.weight"].shape[0] == 2 for n in wide)
+    assert all(shapes[f"{n}.lora_up.weight"].shape[1:] == (2, 1, 1) for n in wide)
+    for name in names:
+        if name.endswith(".alpha"):
+            assert float(shapes[name]) == (3.0 if name.split(".")[0] in wide else 4.0)
+    assert json.loads(meta["ss_network_args"]) == {"target": "full+conv", "conv_dim": 2, "conv_alpha": 3.0}
     assert all(shapes[n].dtype == torch.float16 for n in names if not n.endswith(".alpha"))
     expected = {
         "ss_base_model_version": "sd_v1", "ss_v2": "False", "ss_network_module": "networks.lora",

@@ -19,8 +19,13 @@ NAMES = [
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k",
     "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj",
     "lora_te_text_model_encoder_layers_3_mlp_fc1",
+    "lora_unet_down_blocks_1_resnets_0_conv1",
+    "lora_unet_down_blocks_1_downsamplers_0_conv",
 ]
-SHAPES = [((4, 768), (320, 4)), ((4, 1280), (10240, 4)), ((4, 768), (3072, 4))]
+SHAPES = [
+    ((4, 768), (320, 4)), ((4, 1280), (10240, 4)), ((4, 768), (3072, 4)),
+    ((2, 320, 3, 3), (640, 2, 1, 1)), ((2, 640, 3, 3), (640, 2, 1, 1)),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def test_there_and_back(kohya: Path, tmp_path: Path, dtype: str, error: float) -
     convert_file(peft, back, "kohya")
     assert worst(change(kohya), change(peft)) <= error
     assert worst(change(peft), change(back)) <= 1e-6
-    assert verify_file(peft).matched["diffusers"] == (3, 3) and verify_file(peft).format == "peft"
+    assert verify_file(peft).matched["diffusers"] == (5, 5) and verify_file(peft).format == "peft"
     assert verify_file(back).ok
     wanted = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(dtype, torch.float32)
     assert load_file(peft)["text_encoder.text_model.encoder.layers.3.mlp.fc1.lora_A.weight"].dtype == wanted
