@@ -21,3 +21,11 @@ def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import train_kit
 
     return train_kit.tiny_base(tmp_path_factory.mktemp("sd2") / "base", sd2=True, width=64, heads=(1, 2))
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SDXL-layout base (two text encoders, sizes as conditions) as a diffusers folder."""
+    import train_kit
+
+    return train_kit.tiny_sdxl_base(tmp_path_factory.mktemp("sdxl") / "base")

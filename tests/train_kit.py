@@ -86,6 +86,62 @@ def tiny_parts(seed: int = 0, sd2: bool = False, width: int = 32, heads: Any = 2
     return unet.eval(), vae.eval(), text.eval()
 
 
+def tiny_text(width: int, layers: int = 1, sd1: bool = True, projection: int = 0) -> Any:
+    """A CLIP text encoder with random weights; with a projection when `projection` is not 0."""
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        vocab_size=49408,
+        hidden_act="quick_gelu" if sd1 else "gelu",
+        eos_token_id=2,
+        bos_token_id=0,
+        pad_token_id=1,
+        projection_dim=projection or width,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def tiny_sdxl_base(folder: Path, seed: int = 0, width: int = 32, heads: Any = 2, **scheduler: Any) -> Path:
+    """An SDXL-layout base with random weights as a diffusers folder: transformers at the inner level only."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from loratui.families.loading import CONFIGS
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(width, 2 * width),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=heads,
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=2 * width,
+        norm_num_groups=32,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 24,
+    )
+    _, vae, _ = tiny_parts(seed)
+    torch.manual_seed(seed + 1)
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    tiny_text(width, layers=2).save_pretrained(folder / "text_encoder")
+    tiny_text(width, layers=2, sd1=False, projection=24).save_pretrained(folder / "text_encoder_2")
+    byte_tokenizer(folder / "tokenizer", "<|endoftext|>")
+    byte_tokenizer(folder / "tokenizer_2", "!")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**SCHEDULER, **scheduler}))
+    shutil.copy(CONFIGS / "sdxl" / "model_index.json", folder)
+    return folder
+
+
 def tiny_base(folder: Path, seed: int = 0, sd2: bool = False, **kwargs: Any) -> Path:
     """Save `tiny_parts` as a diffusers folder."""
     from loratui.families.loading import CONFIGS

@@ -17,7 +17,11 @@ def main() -> None:
     golden, tables = Path(sys.argv[1]), Path(sys.argv[2])
     tables.mkdir(parents=True, exist_ok=True)
     # SD2's residual blocks are SD1's, so the convolutions' rows serve both.
-    for family, sources in {"sd15": ("sd15", "sd15_conv"), "sd2": ("sd2", "sd15_conv")}.items():
+    for family, sources in {
+        "sd15": ("sd15", "sd15_conv"),
+        "sd2": ("sd2", "sd15_conv"),
+        "sdxl": ("sdxl", "sdxl_conv"),
+    }.items():
         rows: dict[str, str] = {}
         for source in sources:
             for line in (golden / f"{source}.tsv").read_text(encoding="utf-8").splitlines():

@@ -1,7 +1,7 @@
-"""Loading and running bases made of a UNet2DConditionModel, a KL codec and one CLIP text encoder.
+"""Loading and running bases made of a UNet2DConditionModel, a KL codec and CLIP text encoders.
 
-SD1.x and SD2.x are both that; their modules say what differs. Nothing here touches the network: settings of
-single files come from the package (`configs/`) and from the shapes of the file's own tensors.
+SD1.x, SD2.x and SDXL are all that; their modules say what differs. Nothing here touches the network: settings
+of single files come from the package (`configs/`) and from the shapes of the file's own tensors.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
-from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel
-from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from loratui.errors import BaseModelError
+from loratui.families import clip_text
+from loratui.families.clip_text import TextTower
 from loratui.families.layouts import clip, ldm
 from loratui.families.loading import (
     CONFIGS,
@@ -33,51 +32,41 @@ from loratui.families.loading import (
 from loratui.families.protocol import Condition, Parts
 from loratui.weights.consumers import STRUCTURES, structure_from_text
 
-TEXT_KEY = "lora_te"
 Shapes = dict[str, tuple[int, ...]]
-TextReader = Callable[[Path, dict[str, Any]], dict[str, Tensor]]
+UNET_KEY = "lora_unet"
+"""The start of the U-Net's modules' names in kohya files."""
 
 
-def load_folder(base: Path, dtype: torch.dtype, prediction: str, vae: Path | None) -> Parts:
+def load_folder(
+    base: Path, towers: Sequence[TextTower], dtype: torch.dtype, prediction: str, vae: Path | None
+) -> Parts:
     """Load a diffusers folder; see `Family.load`."""
-    unet_files, text_files = weight_files(base / "unet"), weight_files(base / "text_encoder")
+    unet_files = weight_files(base / "unet")
     unet_config = read_json(base / "unet" / "config.json")
-    text_config = read_json(base / "text_encoder" / "config.json")
     unet = assemble(
         lambda: UNet2DConditionModel.from_config(unet_config), read_tensors(unet_files), dtype, "U-Net"
     )
-    text = _text_encoder({clip.plain(k): v for k, v in read_tensors(text_files).items()}, text_config)
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"The tokenizer in {base / 'tokenizer'} cannot be read: {str(error).splitlines()[0]}.",
-            "Download the base model again, it is incomplete.",
-        ) from error
-    codec, vae_identity = load_vae(vae or base / "vae")
-    tokenizer_files = [p for p in sorted((base / "tokenizer").iterdir()) if p.is_file()]
+    texts = {tower.key: clip_text.load_from_folder(base, tower) for tower in towers}
+    scheduler = read_json(base / "scheduler" / "scheduler_config.json")
     return _parts(
-        unet, codec, text, tokenizer, read_json(base / "scheduler" / "scheduler_config.json"), prediction,
-        vae_identity, identity([*text_files, *tokenizer_files], text_config),
-        identity(unet_files, unet_config),
-    )  # fmt: skip
+        unet, load_vae(vae or base / "vae"), texts, scheduler, prediction, identity(unet_files, unet_config)
+    )
 
 
 def load_single(
-    base: Path, configs: str, read_text: TextReader, heads: Callable[[Sequence[int]], Any],
-    dtype: torch.dtype, prediction: str, vae: Path | None, pad_token: str,
+    base: Path, configs: str, towers: Sequence[TextTower], heads: Callable[[Sequence[int]], Any],
+    dtype: torch.dtype, prediction: str, vae: Path | None,
 ) -> Parts:  # fmt: skip
     """Load an original-layout file; see `Family.load`.
 
     Args:
         base: the file.
         configs: name of the folder of packaged settings.
-        read_text: reads the text encoder's tensors under transformers' names and corrects its settings.
+        towers: its text encoders.
         heads: `attention_head_dim` for given `block_out_channels`, which no tensor shape tells.
         dtype: what the U-Net is held in.
         prediction: what the U-Net predicts, or `auto`.
         vae: another codec to take.
-        pad_token: what the tokenizer fills up with.
     """
     folder = CONFIGS / configs
     header = check_header(base)
@@ -91,16 +80,13 @@ def load_single(
         _renamed(tensors, {n: ldm.unet_original_name(n, modules) for n in names}),
         dtype, "U-Net",
     )  # fmt: skip
-    text_config = read_json(folder / "text_encoder" / "config.json")
-    text = _text_encoder(read_text(base, text_config), text_config)
-    tokenizer = CLIPTokenizer.from_pretrained(
-        CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=pad_token, model_max_length=77
-    )
-    codec, vae_identity = load_vae(vae or base, folder)
+    texts = {tower.key: clip_text.load_from_file(base, folder, tower) for tower in towers}
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    if "ztsnr" in shapes:  # the mark that fine-tunes with a zero terminal SNR carry
+        scheduler["rescale_betas_zero_snr"] = True
     return _parts(
-        unet, codec, text, tokenizer, read_json(folder / "scheduler" / "scheduler_config.json"), prediction,
-        vae_identity, identity([base], text_config, "text"), identity([base], unet_config),
-    )  # fmt: skip
+        unet, load_vae(vae or base, folder), texts, scheduler, prediction, identity([base], unet_config)
+    )
 
 
 def load_vae(source: Path, configs: Path | None = None) -> tuple[AutoencoderKL, str]:
@@ -144,50 +130,46 @@ def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Ten
     return {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
 
 
-def _text_encoder(tensors: dict[str, Tensor], config: dict[str, Any]) -> CLIPTextModel:
-    settings = CLIPTextConfig.from_dict(config)
-    with torch.device("meta"):
-        historic = any(n.startswith("text_model.") for n in CLIPTextModel(settings).state_dict())
-    named = {f"text_model.{n}" if historic else n: t for n, t in tensors.items() if "position_ids" not in n}
-    return assemble(
-        lambda: CLIPTextModel(settings),
-        named,
-        torch.float32,
-        "text encoder",
-        ("text_projection", "logit_scale"),
-    )
-
-
 def _parts(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: Any,
-    scheduler: dict[str, Any],
-    prediction: str, vae_identity: str, text_identity: str, base_hash: str,
+    unet: UNet2DConditionModel, codec: tuple[AutoencoderKL, str],
+    texts: dict[str, tuple[torch.nn.Module, Any, str]], scheduler: dict[str, Any], prediction: str,
+    base_hash: str,
 ) -> Parts:  # fmt: skip
     if prediction == "auto":
         prediction = scheduler.get("prediction_type") or "epsilon"
+    vae, vae_identity = codec
     channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
     if channels != latent_channels:
         raise BaseModelError(
             f"The U-Net takes {channels} channels and the VAE makes {latent_channels}.",
             "Inpainting and picture-to-picture variants cannot be trained here; take the plain base model.",
         )
-    width, wanted = text.config.hidden_size, unet.config.cross_attention_dim
+    width, wanted = sum(t.config.hidden_size for t, _, _ in texts.values()), unet.config.cross_attention_dim
     if width != wanted:
         raise BaseModelError(
             f"The text encoder makes {width} features and the U-Net takes {wanted}.",
             "The base mixes parts of different families.",
         )
+    if scheduler.get("rescale_betas_zero_snr"):
+        if prediction == "epsilon":
+            raise BaseModelError(
+                "The base has a zero terminal SNR and predicts epsilon, which says nothing about that step.",
+                "Set objective.prediction to v_prediction.",
+            )
+        # Sampling must begin at the step without signal, which only trailing steps do (Lin et al. 2023, 3.3).
+        scheduler = {**scheduler, "timestep_spacing": "trailing"}
+    identities = [found for _, _, found in texts.values()]
     return Parts(
         denoiser=unet,
         vae=vae,
-        text_encoders={TEXT_KEY: text},
-        tokenizers={TEXT_KEY: tokenizer},
+        text_encoders={key: text for key, (text, _, _) in texts.items()},
+        tokenizers={key: tokenizer for key, (_, tokenizer, _) in texts.items()},
         scheduler={**scheduler, "prediction_type": prediction},
         prediction=prediction,
         latent_factor=2 ** (len(vae.config.block_out_channels) - 1),
         latent_channels=vae.config.latent_channels,
         vae_identity=vae_identity,
-        text_identity=text_identity,
+        text_identity=identities[0] if len(identities) == 1 else identity([], *identities),
         base_hash=base_hash,
     )
 
@@ -217,7 +199,11 @@ def infer_unet(
         f"{p}output_blocks.{level * (layers + 1)}.1.norm.weight" in shapes for level in range(levels)
     ]
     middle = f"{p}middle_block.1."
-    return config | {
+    depths = [
+        len({name.split(".")[6] for name in shapes if name.startswith(f"{p}input_blocks.{n}.1.transformer")})
+        for n in firsts
+    ]
+    found = config | {
         "block_out_channels": channels,
         "layers_per_block": layers,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
@@ -227,6 +213,13 @@ def infer_unet(
         "in_channels": shapes[f"{p}input_blocks.0.0.weight"][1],
         "out_channels": shapes[f"{p}out.2.weight"][0],
     }
+    if "transformer_layers_per_block" in config:
+        found["transformer_layers_per_block"] = [depth or 1 for depth in depths]
+        sizes = shapes[f"{p}label_emb.0.0.weight"][1]
+        found["projection_class_embeddings_input_dim"] = sizes
+        pooled = shapes.get(clip.SDXL_PREFIXES[1] + "text_projection", (0, 1280))[1]
+        found["addition_time_embed_dim"] = (sizes - pooled) // 6  # six numbers beside the pooled text
+    return found
 
 
 def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
@@ -246,38 +239,12 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def infer_text(tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Correct CLIP text settings by the shapes of tensors under transformers' names, in place."""
-    width = tensors["embeddings.token_embedding.weight"].shape[1]
-    config["vocab_size"] = tensors["embeddings.token_embedding.weight"].shape[0]
-    config["max_position_embeddings"] = tensors["embeddings.position_embedding.weight"].shape[0]
-    config["hidden_size"] = width
-    config["num_attention_heads"] = max(1, width // 64)
-    config["intermediate_size"] = tensors["encoder.layers.0.mlp.fc1.weight"].shape[0]
-    config["num_hidden_layers"] = 1 + max(
-        int(n.split(".")[2]) for n in tensors if n.startswith("encoder.layers.")
-    )
-
-
 def encode_pictures(parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """See `Family.encode_pictures`."""
     posterior = parts.vae.encode(pixels_BCHW).latent_dist
     scale = parts.vae.config.scaling_factor
     shift = getattr(parts.vae.config, "shift_factor", None) or 0.0
     return (posterior.mean - shift) * scale, posterior.std * scale
-
-
-def encode_captions(parts: Parts, captions: Sequence[str]) -> list[Condition]:
-    """See `Family.encode_captions`. One at a time: the bits never depend on a caption's neighbours."""
-    text, tokenizer = parts.text_encoders[TEXT_KEY], parts.tokenizers[TEXT_KEY]
-    length = min(tokenizer.model_max_length, text.config.max_position_embeddings)
-    found = []
-    for caption in captions:
-        ids_BL = tokenizer(
-            caption, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids.to(text.device)
-        found.append({"prompt_embeds": text(ids_BL)[0][0].float().cpu()})
-    return found
 
 
 def predict(parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
@@ -314,15 +281,21 @@ def target_modules(denoiser: torch.nn.Module, target: str) -> list[str]:
 def structure_metadata(parts: Parts, family: str) -> dict[str, str]:
     """What `verify` needs to look names up when the base has other blocks than the true model (the demo)."""
     unet = parts.denoiser.config
+    depths = unet.transformer_layers_per_block
+    depths = [depths] * len(unet.down_block_types) if isinstance(depths, int) else list(depths)
+    layers = [text.config.num_hidden_layers for text in parts.text_encoders.values()]
     structure = {
-        "attention": ["CrossAttn" in kind for kind in unet.down_block_types],
+        "attention": [
+            d * ("CrossAttn" in kind) for kind, d in zip(unet.down_block_types, depths, strict=True)
+        ],
+        "middle": depths[-1],
         "layers": unet.layers_per_block,
-        "text_layers": parts.text_encoders[TEXT_KEY].config.num_hidden_layers,
+        "text_layers": layers if len(layers) > 1 else layers[0],
     }
     text = json.dumps(structure)
     return {} if structure_from_text(text, family) == STRUCTURES[family] else {"loratui_structure": text}
 
 
-def kohya_name(module: str) -> str:
+def kohya_name(key: str, module: str) -> str:
     """`lora_unet_` and the diffusers path with underscores: what every consumer of SD1/SD2 files reads."""
-    return "lora_unet_" + module.replace(".", "_")
+    return f"{key}_" + module.replace(".", "_") if key == UNET_KEY else clip_text.kohya_name(key, module)

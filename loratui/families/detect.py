@@ -17,7 +17,11 @@ from loratui.weights.header import Header, read_header
 
 Layout = Literal["diffusers", "original", "unknown"]
 UNET = "model.diffusion_model."
-_SUPPORTED = "SD1.x and SD2.x bases can be trained."
+_SUPPORTED = "SD1.x, SD2.x and SDXL bases can be trained."
+_REFINER = (
+    "The refiner only finishes pictures of the base at low noise, and no program loads a LoRA into it:"
+    " train on the SDXL base."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Detected:
     """What a base is.
 
     Attributes:
-        family: `sd15`, `sd2`, or empty when it cannot be trained.
+        family: `sd15`, `sd2`, `sdxl`, or empty when it cannot be trained.
         layout: diffusers folder, or single file in the original layout.
         prediction: `epsilon` or `v_prediction`; a guess for single SD2 files (then `problems` says so).
         problems: why it cannot be trained (errors), and what to mind (warnings).
@@ -121,7 +125,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 _OTHER_PIPELINES = {
-    "StableDiffusionXL": "SDXL",
     "StableDiffusion3": "Stable Diffusion 3",
     "Flux": "FLUX",
     "QwenImage": "Qwen-Image",
@@ -147,6 +150,8 @@ def _detect_folder(path: Path) -> Detected:
     for start, title in _OTHER_PIPELINES.items():
         if pipeline.startswith(start):
             return _refused("other-family", f"{path} is a {title} model.", _SUPPORTED, title, "diffusers")
+    if pipeline.startswith("StableDiffusionXL") and not (path / "text_encoder" / "config.json").is_file():
+        return _refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "diffusers")
     if not pipeline.startswith("StableDiffusion"):
         return _refused(
             "other-family", f"{path} holds a {pipeline or 'nameless'} pipeline.", _SUPPORTED, pipeline
@@ -155,17 +160,24 @@ def _detect_folder(path: Path) -> Detected:
     text = _json(path / "text_encoder" / "config.json")
     vae = _json(path / "vae" / "config.json")
     scheduler = _json(path / "scheduler" / "scheduler_config.json")
-    if not (path / "tokenizer").is_dir():
-        return _refused("incomplete", f"{path / 'tokenizer'} is missing.", "Download the base model again.")
+    xl = pipeline.startswith("StableDiffusionXL") or bool(unet.get("projection_class_embeddings_input_dim"))
+    for part in ("tokenizer", "tokenizer_2") if xl else ("tokenizer",):
+        if not (path / part).is_dir():
+            return _refused("incomplete", f"{path / part} is missing.", "Download the base model again.")
+    if str(scheduler.get("_class_name", "")).startswith("EDM"):
+        return _refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
     channels = int(unet.get("in_channels") or 4)
     refusal = _channels_refusal(path, channels, int(vae.get("latent_channels") or 4))
     if refusal is not None:
         return refusal
     headers: dict[str, list[Header]] = {
-        part: _component(path / part) for part in ("unet", "vae", "text_encoder")
+        part: _component(path / part)
+        for part in ("unet", "vae", "text_encoder", *(("text_encoder_2",) if xl else ()))
     }
     width = unet.get("cross_attention_dim")
-    if unet.get("use_linear_projection") or width == 1024 or text.get("hidden_act") == "gelu":
+    if xl:
+        family, what = "sdxl", "Stable Diffusion XL"
+    elif unet.get("use_linear_projection") or width == 1024 or text.get("hidden_act") == "gelu":
         family, what = "sd2", "Stable Diffusion 2.x"
     else:
         family, what = "sd15", "Stable Diffusion 1.x"
@@ -235,11 +247,23 @@ def _detect_file(path: Path) -> Detected:
     header = read_header(path)
     names = header.tensors
     other = _other_file(names, header)
+    if other == _REFINER:
+        return _refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "original")
     if other:
         return _refused("other-family", f"{path} is {other}.", _SUPPORTED, other, "original")
     if not any(name.startswith(UNET + "input_blocks.0.0.") for name in names):
         return _refused("not-a-model", f"{path} holds no Stable Diffusion U-Net.", _SUPPORTED)
-    if any(name.startswith("cond_stage_model.model.") for name in names):
+    if any(name.endswith(".scale_weight") or name == "scaled_fp8" for name in names):
+        return _refused(
+            "scaled-fp8",
+            f"{path} holds fp8 weights with scales beside them.",
+            "Take the fp16 or bf16 file, or one whose fp8 weights are unscaled.",
+        )
+    if "edm_mean" in names or "edm_vpred.sigma_max" in names:
+        return _refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
+    if any(name.startswith("conditioner.embedders.1.model.") for name in names):
+        family, what = "sdxl", "Stable Diffusion XL"
+    elif any(name.startswith("cond_stage_model.model.") for name in names):
         family, what = "sd2", "Stable Diffusion 2.x"
     elif any(name.startswith("cond_stage_model.transformer.") for name in names):
         family, what = "sd15", "Stable Diffusion 1.x"
@@ -297,7 +321,7 @@ def _guess_prediction(header: Header, family: str) -> str:
     architecture = header.metadata.get("modelspec.architecture", "")
     if architecture.startswith("stable-diffusion-v2-"):
         return "v_prediction" if architecture.startswith("stable-diffusion-v2-768-v") else "epsilon"
-    return "epsilon" if family == "sd15" else ""
+    return "" if family == "sd2" else "epsilon"
 
 
 def _other_file(names: dict[str, Any], header: Header) -> str:
@@ -306,9 +330,8 @@ def _other_file(names: dict[str, Any], header: Header) -> str:
     def holds(start: str) -> bool:
         return any(name.startswith(start) for name in names)
 
-    if holds("conditioner.embedders.") or holds(UNET + "label_emb."):
-        refiner = header.shape(UNET + "input_blocks.0.0.weight") == (384, 4, 3, 3)
-        return "the SDXL refiner" if refiner else "an SDXL model"
+    if holds("conditioner.embedders.0.model.") and not holds("conditioner.embedders.1."):
+        return _REFINER
     if holds("model.diffusion_model.joint_blocks.") or holds("joint_blocks."):
         return "a Stable Diffusion 3 model"
     if holds("model.diffusion_model.double_blocks.") or holds("double_blocks."):

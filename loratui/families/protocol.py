@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from loratui.errors import BaseModelError
 from loratui.families.spec import family_spec
 
+Size = tuple[int, int]
 Condition = dict[str, Tensor]
 """What a caption becomes, without batch axis: tensors by name (`prompt_embeds` of shape [L, D], ...)."""
 
@@ -86,7 +87,19 @@ class Family(Protocol):
         """Mean and standard deviation of the scaled latents, each [B, C, H, W], for pixels in -1..1."""
 
     def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
-        """Conditions of captions, on the CPU in fp32."""
+        """Conditions of captions, on the CPU in fp32, each as if it were alone."""
+
+    def encode_batch(self, parts: Parts, captions: Sequence[str]) -> Condition:
+        """The same with a leading batch axis, on the encoders' device and with gradients: to train them."""
+
+    def size_condition(self, original: Size, crop: Size, target: Size) -> Condition:
+        """What the denoiser is told of a picture's sizes besides its caption; empty for most families.
+
+        Args:
+            original: (width, height) of the picture as it was, in px.
+            crop: (left, top) of the crop in the scaled picture, in px.
+            target: (width, height) of what it is trained at, in px.
+        """
 
     def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
         """The denoiser's output for a batch; `condition` has a leading batch axis here."""
@@ -100,8 +113,17 @@ class Family(Protocol):
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Names of the modules that get an update for a `network.target`."""
 
-    def kohya_name(self, module: str) -> str:
-        """The name of a denoiser module in LoRA files: what ComfyUI and A1111 expect."""
+    def text_modules(self, encoder: nn.Module) -> list[str]:
+        """Names of the modules of a text encoder that get an update when it is trained."""
+
+    def kohya_name(self, network: nn.Module, key: str, module: str) -> str:
+        """The name of a module in LoRA files: what ComfyUI and A1111 expect.
+
+        Args:
+            network: the denoiser or a text encoder.
+            key: `lora_unet`, or the text encoder's key in `Parts.text_encoders`.
+            module: its name in the network.
+        """
 
     def metadata(self, parts: Parts) -> dict[str, str]:
         """The metadata by which ComfyUI and A1111 tell the family of a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from loratui.families.protocol import Condition, Parts
@@ -14,7 +15,6 @@ def make_scheduler(sampler: str, config: dict[str, Any]) -> Any:
         sampler: `ddim`, `euler`, `euler_a` or `dpmpp_2m`.
         config: the base's scheduler config; its class does not matter.
     """
-    settings = {k: v for k, v in config.items() if not k.startswith("_") and k != "skip_prk_steps"}
     if sampler == "ddim":
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler as Scheduler
     elif sampler == "euler":
@@ -29,7 +29,8 @@ def make_scheduler(sampler: str, config: dict[str, Any]) -> Any:
         )
     else:
         raise ValueError(f"no sampler named {sampler}")
-    return Scheduler.from_config(settings)
+    known = inspect.signature(Scheduler.__init__).parameters
+    return Scheduler.from_config({k: v for k, v in config.items() if k in known})
 
 
 def stable_diffusion_pipeline(parts: Parts, sampler: str) -> Any:
@@ -50,9 +51,26 @@ def stable_diffusion_pipeline(parts: Parts, sampler: str) -> Any:
     return pipeline
 
 
+def stable_diffusion_xl_pipeline(parts: Parts, sampler: str) -> Any:
+    """A StableDiffusionXLPipeline over the parts, for embeddings, without the visible watermarker."""
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae,
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=parts.denoiser,
+        scheduler=make_scheduler(sampler, parts.scheduler),
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def embeddings(prompt: Condition, negative: Condition) -> dict[str, Any]:
-    """Keyword arguments of that pipeline for one prompt."""
-    return {
-        "prompt_embeds": prompt["prompt_embeds"][None],
-        "negative_prompt_embeds": negative["prompt_embeds"][None],
+    """Keyword arguments of those pipelines for one prompt."""
+    return {name: tensor[None] for name, tensor in prompt.items()} | {
+        f"negative_{name}": tensor[None] for name, tensor in negative.items()
     }

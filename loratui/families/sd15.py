@@ -9,46 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loratui.errors import BaseModelError
-from loratui.families import clip_unet, sampling
+from loratui.families import clip_text, clip_unet, sampling
+from loratui.families.clip_text import TextTower
 from loratui.families.layouts import clip
-from loratui.families.loading import read_tensors
-from loratui.families.protocol import Condition, Parts
+from loratui.families.protocol import Condition, Parts, Size
 
 
 class StableDiffusion1:
     """See `families.protocol.Family` for what each method promises."""
 
     name = "sd15"
+    towers = (
+        TextTower(
+            "lora_te", "text_encoder", "tokenizer", "<|endoftext|>",
+            lambda base: clip_text.read_transformers(base, clip.SD1_PREFIX),
+        ),
+    )  # fmt: skip
 
     def load(
         self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None
     ) -> Parts:
         """Load a folder or a single file from the disk."""
         if base.is_dir():
-            return clip_unet.load_folder(base, dtype, prediction, vae)
-        return clip_unet.load_single(
-            base, "sd15", self._read_text, self._heads, dtype, prediction, vae, "<|endoftext|>"
-        )
+            return clip_unet.load_folder(base, self.towers, dtype, prediction, vae)
+        return clip_unet.load_single(base, "sd15", self.towers, self._heads, dtype, prediction, vae)
 
     @staticmethod
     def _heads(channels: Sequence[int]) -> int:
         return 8  # 8 heads at every level; the setting's name is a historic mistake of diffusers
-
-    @staticmethod
-    def _read_text(base: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-        tensors = {
-            clip.plain(n): t
-            for n, t in read_tensors([base], clip.SD1_PREFIX).items()
-            if "position_ids" not in n
-        }
-        if not tensors:
-            raise BaseModelError(
-                f"{base} holds no text encoder.",
-                "Take a full checkpoint: U-Net, VAE and text encoder in one file.",
-            )
-        clip_unet.infer_text(tensors, config)
-        return tensors
 
     def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents."""
@@ -56,7 +44,15 @@ class StableDiffusion1:
 
     def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
         """The text encoder's last hidden states."""
-        return clip_unet.encode_captions(parts, captions)
+        return clip_text.one_by_one(self.encode_batch, parts, captions)
+
+    def encode_batch(self, parts: Parts, captions: Sequence[str]) -> Condition:
+        """The same as a batch, with gradients."""
+        return {"prompt_embeds": clip_text.last_hidden_states(parts, "lora_te", captions)}
+
+    def size_condition(self, original: Size, crop: Size, target: Size) -> Condition:
+        """Nothing: the U-Net knows no sizes."""
+        return {}
 
     def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
         """The U-Net's output."""
@@ -74,9 +70,13 @@ class StableDiffusion1:
         """Layers of the transformer blocks."""
         return clip_unet.target_modules(denoiser, target)
 
-    def kohya_name(self, module: str) -> str:
-        """`lora_unet_` plus the diffusers path."""
-        return clip_unet.kohya_name(module)
+    def text_modules(self, encoder: nn.Module) -> list[str]:
+        """Attention and MLP of every layer."""
+        return clip_text.target_modules(encoder)
+
+    def kohya_name(self, network: nn.Module, key: str, module: str) -> str:
+        """The key plus the diffusers or transformers path."""
+        return clip_unet.kohya_name(key, module)
 
     def metadata(self, parts: Parts) -> dict[str, str]:
         """Version, architecture and prediction as sd-scripts names them."""

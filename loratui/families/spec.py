@@ -36,6 +36,14 @@ FAMILIES: tuple[FamilySpec, ...] = (
         8,
         "v-prediction at 768 px, OpenCLIP ViT-H/14",
     ),
+    FamilySpec(
+        "sdxl",
+        "Stable Diffusion XL",
+        "loratui.families.sdxl",
+        1024,
+        8,
+        "epsilon or v-prediction, two text encoders, told of sizes and crops; the refiner is refused",
+    ),
 )
 
 

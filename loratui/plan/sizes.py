@@ -46,10 +46,17 @@ _KNOWN: dict[str, dict[str, tuple[int, int, int]]] = {
         "full": (192, 432_128, 0),
         "full+conv": (278, 515_008, 544_000),
     },
+    "sdxl": {
+        "attention": (560, 1_451_520, 0),
+        "attention+mlp": (700, 2_616_320, 0),
+        "full": (722, 2_659_840, 0),
+        "full+conv": (788, 2_718_400, 355_840),
+    },
 }
 """(layers, numbers per rank, numbers per rank of convolutions) of the published models, for a base that is
 not here yet."""
-_KNOWN_UNET = {"sd15": 859_520_964, "sd2": 865_910_724}
+_KNOWN_UNET = {"sd15": 859_520_964, "sd2": 865_910_724, "sdxl": 2_567_463_684}
+_KNOWN_OTHERS = {"sd15": 207_000_000, "sd2": 424_000_000, "sdxl": 901_400_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,9 @@ def sizes(base: Path | None, family: str, target: str, rank: int, conv_rank: int
     known = _KNOWN.get(family, {}).get(target)
     if known is None:
         return None
-    return Sizes(_KNOWN_UNET[family], 207_000_000, known[0], rank * known[1] + conv_rank * known[2], False)
+    return Sizes(
+        _KNOWN_UNET[family], _KNOWN_OTHERS[family], known[0], rank * known[1] + conv_rank * known[2], False
+    )
 
 
 def numbers_per_rank(shape: tuple[int, ...]) -> int:
@@ -114,7 +123,7 @@ def _shapes(base: Path) -> tuple[dict[str, tuple[int, ...]], int]:
     for path in _weight_files(base / "unet"):
         denoiser |= {name: info.shape for name, info in read_header(path).tensors.items()}
     others = 0
-    for part in ("vae", "text_encoder"):
+    for part in ("vae", "text_encoder", "text_encoder_2"):
         for path in _weight_files(base / part):
             others += sum(math.prod(info.shape) for info in read_header(path).tensors.values())
     return denoiser, others

@@ -59,7 +59,7 @@ class Adapter:
             inject_adapter_in_model(settings, denoiser, adapter_name=NAME)
         self.denoiser = denoiser
         self.layers: dict[str, LoraLayer] = {
-            family.kohya_name(name): module
+            family.kohya_name(denoiser, "lora_unet", name): module
             for name, module in denoiser.named_modules()
             if isinstance(module, LoraLayer)
         }

@@ -86,6 +86,7 @@ def assemble(context: Any) -> Training:
         accumulation=config.optimizer.accumulation,
         repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
         timesteps=int(parts.scheduler.get("num_train_timesteps", 1000)), device=placement.device,
+        size_condition=family.size_condition,
     )  # fmt: skip
 
     def metadata(at_step: int) -> dict[str, str]:

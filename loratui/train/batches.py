@@ -7,13 +7,13 @@ so a resume has nothing to restore or to skip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from loratui.families.protocol import Condition, stack
+from loratui.families.protocol import Condition, Size, stack
 from loratui.train.cache import Cache
 from loratui.train.samples import Picture
 from loratui.train.stateless import generator, seed_of
@@ -48,6 +48,7 @@ class Batches:
     def __init__(
         self, pictures: Sequence[Picture], cache: Cache, *, seed: int, batch_size: int, accumulation: int,
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
+        size_condition: Callable[[Size, Size, Size], Condition] | None = None,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -62,6 +63,7 @@ class Batches:
             caption_dropout: share of samples with an empty caption.
             timesteps: T; t is uniform in 0 .. T-1.
             device: where batches go.
+            size_condition: the family's answer for sizes, see `Family`.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
         self.batch_size, self.accumulation = batch_size, accumulation
@@ -71,6 +73,7 @@ class Batches:
             timesteps,
             device,
         )
+        self.size_condition = size_condition
         self._buckets: dict[tuple[int, int], list[int]] = {}
         for n, picture in enumerate(self.pictures):
             members = self._buckets.setdefault(picture.bucket.size, [])
@@ -124,9 +127,17 @@ class Batches:
         random = generator(self.seed, "draw", step, slot)
         t = int(torch.randint(self.timesteps, (), generator=random))
         flip, drop = torch.rand(2, generator=random).tolist()
-        mean, std = self.cache.latents(picture, self.flip and flip < 0.5)
+        mirrored = self.flip and flip < 0.5
+        mean, std = self.cache.latents(picture, mirrored)
         x0 = mean + std * torch.randn(mean.shape, generator=random)
         eps = torch.randn(mean.shape, generator=random)
         offset = torch.randn(mean.shape[0], generator=random)
         caption = "" if drop < self.caption_dropout else picture.caption
-        return x0, eps, offset, t, self.cache.condition(caption)
+        return x0, eps, offset, t, self.cache.condition(caption) | self._sizes(picture, mirrored)
+
+    def _sizes(self, picture: Picture, mirrored: bool) -> Condition:
+        if self.size_condition is None:
+            return {}
+        bucket = picture.bucket
+        left = bucket.scaled[0] - bucket.crop[2] if mirrored else bucket.crop[0]
+        return self.size_condition(picture.size, (left, bucket.crop[1]), bucket.size)

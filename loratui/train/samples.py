@@ -20,6 +20,7 @@ class Picture:
     caption: str
     repeats: int
     bucket: Bucket
+    size: tuple[int, int] = (0, 0)
 
 
 def read_manifest(path: Path) -> list[Picture]:
@@ -56,4 +57,5 @@ def _picture(entry: dict[str, object]) -> Picture:
         caption=str(entry["caption"]),
         repeats=int(entry["repeats"]),  # type: ignore[call-overload]
         bucket=bucket,
+        size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
     )

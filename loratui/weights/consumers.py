@@ -1,4 +1,4 @@
-"""How diffusers, ComfyUI and A1111 look up a LoRA's keys for SD1.x and SD2.x, written from their side.
+"""How diffusers, ComfyUI and A1111 look up a LoRA's keys for SD1.x, SD2.x and SDXL, from their side.
 
 Each consumer turns the names in a file into modules of the model it has loaded. The rules below are theirs,
 worked out from a model's block structure and the original layout's names; nothing here comes from our
@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _LEAVES = (
-    "norm", "proj_in", "proj_out",
-    *(f"transformer_blocks.0.attn{n}.{p}" for n in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")),
-    "transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.ff.net.2",
-    "transformer_blocks.0.norm1", "transformer_blocks.0.norm2", "transformer_blocks.0.norm3",
+    *(f"attn{n}.{p}" for n in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")),
+    "ff.net.0.proj", "ff.net.2", "norm1", "norm2", "norm3",
 )  # fmt: skip
-"""Modules of one spatial transformer; both layouts name them alike."""
+"""Modules of one block of a spatial transformer; both layouts name them alike."""
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
     "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
@@ -32,20 +30,52 @@ CLIP_MODULES = {
 
 
 @dataclass(frozen=True)
-class Structure:
-    """The blocks of a U-Net and its text encoder.
+class Tower:
+    """A text encoder.
 
     Attributes:
-        attention: for each level from the picture inwards, whether it has spatial transformers.
-        layers: residual layers per level on the way down.
-        text_layers: layers of the text encoder.
-        openclip: whether the text encoder has OpenCLIP's layout (SD2.x).
+        kohya: its names in kohya files start so.
+        peft: its names in PEFT files start so.
+        original: its modules in A1111 start so.
+        layers: how many it has.
+        openclip: whether the original has OpenCLIP's layout.
     """
 
-    attention: tuple[bool, ...]
+    kohya: str
+    peft: str
+    original: str
     layers: int
-    text_layers: int
     openclip: bool
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """transformers module -> original module."""
+        found = {}
+        for layer in range(self.layers):
+            for ours, theirs in CLIP_MODULES.items():
+                name = f"text_model.encoder.layers.{layer}.{ours}"
+                plain = f"transformer.resblocks.{layer}.{theirs}" if self.openclip else name
+                found[name] = f"{self.original}.{plain}"
+        return found
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The blocks of a U-Net and its text encoders.
+
+    Attributes:
+        depths: for each level from the picture inwards, blocks of each spatial transformer, 0 for none.
+        middle: blocks of the spatial transformer in the middle.
+        layers: residual layers per level on the way down.
+        towers: the text encoders.
+        sgm: kohya files name U-Net modules as the original layout does (SDXL).
+    """
+
+    depths: tuple[int, ...]
+    middle: int
+    layers: int
+    towers: tuple[Tower, ...]
+    sgm: bool = False
 
     @cached_property
     def unet(self) -> dict[str, str]:
@@ -54,60 +84,73 @@ class Structure:
 
     def _unet(self) -> Iterator[tuple[str, str]]:
         # Counted as the original code counts: one list down, the middle, one list up.
-        levels = len(self.attention)
+        levels = len(self.depths)
         yield "time_embedding.linear_1", "time_embed.0"
         yield "time_embedding.linear_2", "time_embed.2"
         yield "conv_in", "input_blocks.0.0"
+        if self.sgm:
+            yield "add_embedding.linear_1", "label_emb.0.0"
+            yield "add_embedding.linear_2", "label_emb.0.2"
         number = 1
-        for level, attends in enumerate(self.attention):
+        for level, depth in enumerate(self.depths):
             for layer in range(self.layers):
                 yield from _residual(f"down_blocks.{level}.resnets.{layer}", f"input_blocks.{number}.0")
-                if attends:
+                if depth:
                     yield from _transformer(
-                        f"down_blocks.{level}.attentions.{layer}", f"input_blocks.{number}.1"
+                        f"down_blocks.{level}.attentions.{layer}", f"input_blocks.{number}.1", depth
                     )
                 number += 1
             if level != levels - 1:
                 yield f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{number}.0.op"
                 number += 1
         yield from _residual("mid_block.resnets.0", "middle_block.0")
-        yield from _transformer("mid_block.attentions.0", "middle_block.1")
+        yield from _transformer("mid_block.attentions.0", "middle_block.1", self.middle)
         yield from _residual("mid_block.resnets.1", "middle_block.2")
         number = 0
-        for level, attends in enumerate(reversed(self.attention)):
+        for level, depth in enumerate(reversed(self.depths)):
             for layer in range(self.layers + 1):
                 yield from _residual(f"up_blocks.{level}.resnets.{layer}", f"output_blocks.{number}.0")
-                if attends:
+                if depth:
                     yield from _transformer(
-                        f"up_blocks.{level}.attentions.{layer}", f"output_blocks.{number}.1"
+                        f"up_blocks.{level}.attentions.{layer}", f"output_blocks.{number}.1", depth
                     )
                 if layer == self.layers and level != levels - 1:
-                    slot = 2 if attends else 1
+                    slot = 2 if depth else 1
                     yield f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{number}.{slot}.conv"
                 number += 1
         yield "conv_norm_out", "out.0"
         yield "conv_out", "out.2"
 
     @cached_property
-    def text(self) -> dict[str, str]:
-        """transformers module -> original module of the text encoder (below its prefix)."""
-        found = {}
-        for layer in range(self.text_layers):
-            for ours, theirs in CLIP_MODULES.items():
-                name = f"text_model.encoder.layers.{layer}.{ours}"
-                found[name] = (
-                    f"model.transformer.resblocks.{layer}.{theirs}"
-                    if self.openclip
-                    else f"transformer.{name}"
-                )
-        return found
+    def kohya(self) -> dict[str, str]:
+        """Name in a kohya file -> dotted module (`unet.` or a text encoder's PEFT prefix in front)."""
+        return {
+            "lora_unet_" + (theirs if self.sgm else ours).replace(".", "_"): "unet." + ours
+            for ours, theirs in self.unet.items()
+        } | self._text
 
     @cached_property
-    def kohya(self) -> dict[str, str]:
-        """Name in a kohya file -> dotted module (`unet.` or `text_encoder.` in front)."""
-        unet = {"lora_unet_" + name.replace(".", "_"): "unet." + name for name in self.unet}
-        text = {"lora_te_" + name.replace(".", "_"): "text_encoder." + name for name in self.text}
-        return unet | text
+    def known(self) -> dict[str, str]:
+        """`kohya`, with the diffusers names that readers of SDXL files take as well."""
+        return {"lora_unet_" + name.replace(".", "_"): "unet." + name for name in self.unet} | self.kohya
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Dotted module -> its name in a kohya file."""
+        return {dotted: name for name, dotted in self.kohya.items()}
+
+    @cached_property
+    def _text(self) -> dict[str, str]:
+        return {
+            f"{tower.kohya}_" + name.replace(".", "_"): f"{tower.peft}.{name}"
+            for tower in self.towers
+            for name in tower.modules
+        }
+
+    def canonical(self, name: str) -> str:
+        """The name that a kohya file of ours has for a module named in any form; others stay as they are."""
+        dotted = self.known.get(name, "") if name.startswith("lora_") else name.replace(".processor.", ".")
+        return self.names.get(dotted) or self.names.get("unet." + dotted, name)
 
     @cached_property
     def comfyui(self) -> frozenset[str]:
@@ -115,20 +158,28 @@ class Structure:
 
         In its diffusers form it looks for `processor.to_q`, so attention keys of PEFT files match nothing.
         """
-        names = set(self.kohya)
-        names |= {"lora_te1_" + name.replace(".", "_") for name in self.text}
+        names = set(self.known)
         names |= {"lora_unet_" + original.replace(".", "_") for original in self.unet.values()}
         for name in self.unet:
             theirs = name.replace(".to_", ".processor.to_")
             theirs = theirs.removesuffix(".0") if theirs.endswith(".to_out.0") else theirs
             names |= {"unet." + theirs}
-        return frozenset(names | {"text_encoder." + name for name in self.text})
+        for tower in self.towers:
+            names |= {f"{tower.peft}.{name}" for name in tower.modules}
+            if tower is self.towers[0]:
+                names |= {
+                    f"{prefix}_" + name.replace(".", "_")
+                    for name in tower.modules
+                    for prefix in ("lora_te", "lora_te1")
+                }
+        return frozenset(names)
 
     @cached_property
     def a1111(self) -> frozenset[str]:
         """Names of modules as A1111 registers them: original names with underscores."""
         unet = {"diffusion_model_" + name.replace(".", "_") for name in self.unet.values()}
-        return frozenset(unet | {name.replace(".", "_") for name in self.text.values()})
+        text = {name.replace(".", "_") for tower in self.towers for name in tower.modules.values()}
+        return frozenset(unet | text)
 
     def a1111_name(self, name: str) -> str:
         """A kohya name as A1111 rewrites it before the look-up; other names stay as they are."""
@@ -148,19 +199,18 @@ class Structure:
             return f"diffusion_model_input_blocks_{(int(match[1]) + 1) * (self.layers + 1)}_0_op"
         if match := re.fullmatch(r"lora_unet_up_blocks_(\d+)_upsamplers_0_conv", name):
             level = int(match[1])
-            slot = 2 if tuple(reversed(self.attention))[level] else 1
+            slot = 2 if tuple(reversed(self.depths))[level] else 1
             return f"diffusion_model_output_blocks_{level * (self.layers + 1) + self.layers}_{slot}_conv"
-        if match := re.fullmatch(r"lora_te_text_model_encoder_layers_(\d+)_(.+)", name):
-            if not self.openclip:
-                return f"transformer_text_model_encoder_layers_{match[1]}_{match[2]}"
-            rest = (
-                match[2]
-                .replace("mlp_fc1", "mlp_c_fc")
-                .replace("mlp_fc2", "mlp_c_proj")
-                .replace("self_attn", "attn")
-            )
-            return f"model_transformer_resblocks_{match[1]}_{rest}"
-        return name
+        for tower in self.towers:
+            match = re.fullmatch(tower.kohya + r"_text_model_encoder_layers_(\d+)_(.+)", name)
+            if match and not tower.openclip:
+                return f"{tower.original}_text_model_encoder_layers_{match[1]}_{match[2]}"
+            if match:
+                rest = match[2].replace("self_attn", "attn")
+                rest = rest.replace("mlp_fc1", "mlp_c_fc").replace("mlp_fc2", "mlp_c_proj")
+                return f"{tower.original}_transformer_resblocks_{match[1]}_{rest}"
+        # Names that are the original's already, as in SDXL files, only change their prefix.
+        return name.replace("lora_unet_", "diffusion_model_", 1)
 
 
 def _residual(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
@@ -168,9 +218,13 @@ def _residual(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{name}", f"{theirs}.{original}"
 
 
-def _transformer(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
-    for leaf in _LEAVES:
-        yield f"{ours}.{leaf}", f"{theirs}.{leaf}"
+def _transformer(ours: str, theirs: str, depth: int) -> Iterator[tuple[str, str]]:
+    for name in ("norm", "proj_in", "proj_out"):
+        yield f"{ours}.{name}", f"{theirs}.{name}"
+    for block in range(depth):
+        for leaf in _LEAVES:
+            name = f"transformer_blocks.{block}.{leaf}"
+            yield f"{ours}.{name}", f"{theirs}.{name}"
 
 
 def _slot(kind: str) -> int:
@@ -183,9 +237,21 @@ def _residual_rest(kind: str, rest: str) -> str:
     return _RESNET[rest].replace(".", "_") if rest in _RESNET else rest
 
 
+def _towers(family: str, layers: tuple[int, ...]) -> tuple[Tower, ...]:
+    if family == "sdxl":
+        return (
+            Tower("lora_te1", "text_encoder", "0_transformer", layers[0], False),
+            Tower("lora_te2", "text_encoder_2", "1_model", layers[-1], True),
+        )
+    if family == "sd2":
+        return (Tower("lora_te", "text_encoder", "model", layers[0], True),)
+    return (Tower("lora_te", "text_encoder", "transformer", layers[0], False),)
+
+
 STRUCTURES: dict[str, Structure] = {
-    "sd15": Structure((True, True, True, False), 2, 12, False),
-    "sd2": Structure((True, True, True, False), 2, 23, True),
+    "sd15": Structure((1, 1, 1, 0), 1, 2, _towers("sd15", (12,))),
+    "sd2": Structure((1, 1, 1, 0), 1, 2, _towers("sd2", (23,))),
+    "sdxl": Structure((0, 2, 10), 10, 2, _towers("sdxl", (12, 32)), sgm=True),
 }
 """The true models."""
 
@@ -194,10 +260,14 @@ def structure_from_text(text: str, family: str) -> Structure | None:
     """A structure from the `loratui_structure` metadata of a LoRA made on a base of another size, or None."""
     try:
         entry = json.loads(text)
-        attention = tuple(bool(a) for a in entry["attention"])
-        layers, text_layers = int(entry["layers"]), int(entry["text_layers"])
-    except (ValueError, KeyError, TypeError):
+        depths = tuple(int(a) for a in entry["attention"])
+        layers, middle = int(entry["layers"]), int(entry.get("middle", 1))
+        stated = entry["text_layers"]
+        text_layers = tuple(int(n) for n in stated) if isinstance(stated, list) else (int(stated),)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not 1 <= len(attention) <= 8 or not 1 <= layers <= 8 or not 0 <= text_layers <= 64:
+    if not 1 <= len(depths) <= 8 or not 1 <= layers <= 8 or not 1 <= len(text_layers) <= 2:
         return None
-    return Structure(attention, layers, text_layers, STRUCTURES[family].openclip)
+    if not all(0 <= n <= 64 for n in (*depths, middle, *text_layers)):
+        return None
+    return Structure(depths, middle, layers, _towers(family, text_layers), family == "sdxl")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from loratui.errors import SaveError, WeightsError
 from loratui.weights.consumers import STRUCTURES
 from loratui.weights.header import Header, TensorInfo, encode, read_header
-from loratui.weights.verify import family_of, kohya_form, modules_of, structure_of
+from loratui.weights.verify import family_of, modules_of, structure_of
 
 Array = NDArray[Any]
 FORMATS = ("kohya", "peft")
@@ -82,18 +82,19 @@ def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
     if family not in STRUCTURES:
         raise WeightsError(
             f"{path} is a LoRA of a family that cannot be converted ({family or 'unknown'}).",
-            "Files of SD1.x and SD2.x can.",
+            "Files of SD1.x, SD2.x and SDXL can.",
         )
     unusual = sorted({p for m in modules.values() for p in m.parts} - {"down", "up", "alpha"})
     if unusual or strange:
         what = unusual[0] if unusual else strange[0]
         raise WeightsError(f"{path} holds {what}, which is not of a plain LoRA.", "Only plain LoRAs convert.")
-    names = structure_of(header, modules, family)[1].kohya
+    structure = structure_of(header, modules, family)[1]
+    names = structure.kohya
     layers: dict[str, Layer] = {}
     with path.open("rb") as file:
         data = file.read()
     for name, module in modules.items():
-        kohya = kohya_form(name)
+        kohya = structure.canonical(name)
         if kohya not in names:
             raise WeightsError(f"{path} has a module without a place in the model: {name}.")
         found = {part: _array(data, header.tensors[key]) for part, key in module.keys.items()}

@@ -140,7 +140,7 @@ def verify_file(path: Path) -> Verification:
                 f"{consumer} drops {len(names)} of {len(modules)} modules, such as {names[0]}.",
                 "Export it in kohya format: `loratui export FILE --format kohya`." if fmt == "peft" else "",
             )  # fmt: skip
-    _check_modules(modules, fmt, table(family) if true_size else {}, note)
+    _check_modules(modules, fmt, structure, table(family) if true_size else {}, note)
     _check_finite(header, note)
     return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules))
 
@@ -202,23 +202,14 @@ def structure_of(header: Header, modules: dict[str, Module], family: str) -> tup
     stated = structure_from_text(header.metadata.get("loratui_structure", ""), family)
     if stated is not None and stated != STRUCTURES[family]:
         return False, stated
-    sizes = table(family)
+    structure, sizes = STRUCTURES[family], table(family)
     fits = [
         sizes[kohya][0][0] == m.down[1]
         for n, m in modules.items()
-        if len(m.down) > 1 and (kohya := kohya_form(n)) in sizes
+        if len(m.down) > 1 and (kohya := structure.canonical(n)) in sizes
     ]
     # A file with a few wrong shapes is a broken one for the true model; with most wrong it is for another.
-    return (not fits or 2 * sum(fits) >= len(fits)), STRUCTURES[family]
-
-
-def kohya_form(name: str) -> str:
-    """The kohya name of a PEFT or diffusers module name; kohya names stay as they are."""
-    if name.startswith("lora_"):
-        return name
-    if name.startswith("text_encoder."):
-        return "lora_te_" + name.removeprefix("text_encoder.").replace(".", "_")
-    return "lora_unet_" + name.removeprefix("unet.").replace(".processor.", ".").replace(".", "_")
+    return (not fits or 2 * sum(fits) >= len(fits)), structure
 
 
 def _match(
@@ -227,7 +218,7 @@ def _match(
     """Consumer -> (matched, of), and the names each would drop."""
     missed: dict[str, list[str]] = {consumer: [] for consumer in CONSUMERS}
     for name in modules:
-        if kohya_form(name) not in structure.kohya:
+        if structure.canonical(name) not in structure.kohya:
             missed["diffusers"].append(name)
         if name not in structure.comfyui:
             missed["comfyui"].append(name)
@@ -237,8 +228,9 @@ def _match(
 
 
 def _check_modules(
-    modules: dict[str, Module], fmt: str, sizes: dict[str, tuple[tuple[int, ...], int]], note: Any
-) -> None:
+    modules: dict[str, Module], fmt: str, structure: Structure,
+    sizes: dict[str, tuple[tuple[int, ...], int]], note: Any,
+) -> None:  # fmt: skip
     """Pairs, ranks, alpha, and shapes where the true sizes are known."""
     halves = [
         n
@@ -260,7 +252,7 @@ def _check_modules(
             )
     wrong = []
     for name, module in modules.items():
-        size = sizes.get(kohya_form(name))
+        size = sizes.get(structure.canonical(name))
         if size is not None and module.down and module.up:
             kernel = size[0][1:]
             if (

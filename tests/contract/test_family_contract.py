@@ -69,7 +69,9 @@ def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) ->
     with torch.no_grad():
         conditions = family.encode_captions(parts, ["x", "y"])
     noisy = torch.randn(2, parts.latent_channels, 8, 12)
-    answer = family.predict(parts, noisy, torch.tensor([1, 999]), stack(conditions, torch.device("cpu")))
+    sizes = family.size_condition((640, 480), (8, 0), (512, 448))
+    condition = stack([c | sizes for c in conditions], torch.device("cpu"))
+    answer = family.predict(parts, noisy, torch.tensor([1, 999]), condition)
     assert answer.shape == noisy.shape
     answer.square().mean().backward()
     trained = {p for p in parts.denoiser.parameters() if p.requires_grad}
@@ -83,12 +85,13 @@ def golden_rows(name: str) -> dict[str, tuple[str, str]]:
     return {row: (down, up) for row, down, up in (line.split("\t") for line in lines)}
 
 
-_TARGETS = [("attention", 128), ("attention+mlp", 160), ("full", 192), ("full+conv", 278)]
+_TARGETS = ("attention", "attention+mlp", "full", "full+conv")
+_COUNTS = {"sd15": (128, 160, 192, 278), "sd2": (128, 160, 192, 278), "sdxl": (560, 700, 722, 788)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("target", "count"), _TARGETS)
-def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target: str, count: int) -> None:
+@pytest.mark.parametrize("target", _TARGETS)
+def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target: str) -> None:
     """At true sizes (meta tensors) names and shapes equal the golden lists."""
     import json
 
@@ -102,19 +105,44 @@ def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target:
             json.loads((CONFIGS / name / "unet" / "config.json").read_text())
         )
     targets = family.target_modules(unet, target)
-    assert len(targets) == len(set(targets)) == count
+    assert len(targets) == len(set(targets)) == _COUNTS[name][_TARGETS.index(target)]
     golden = golden_rows(name)
     if target == "full+conv":  # SD2's residual blocks are SD1's
-        golden |= {n: s for n, s in golden_rows("sd15_conv").items() if "resnets" in n or "samplers" in n}
+        found = golden_rows("sdxl_conv" if name == "sdxl" else "sd15_conv")
+        golden |= {n: s for n, s in found.items() if name == "sdxl" or "resnets" in n or "samplers" in n}
     modules = dict(unet.named_modules())
     for module in targets:
-        down, up = golden[family.kohya_name(module)]
+        down, up = golden[family.kohya_name(unet, "lora_unet", module)]
         weight = tuple(modules[module].weight.shape)
         assert "x".join(map(str, (8, *weight[1:]))) == down
         assert int(up.split("x")[0]) == weight[0]
         assert len(weight) == 2 or up.endswith("x1x1") or "proj_" in module
     if target.startswith("full"):
-        assert {family.kohya_name(m) for m in targets} == {n for n in golden if n.startswith("lora_unet_")}
+        names = {family.kohya_name(unet, "lora_unet", m) for m in targets}
+        assert names == {n for n in golden if n.startswith("lora_unet_")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_encoders_of_the_true_model_are_the_reference_trainers(name: str) -> None:
+    import json
+
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel
+
+    from loratui.families.loading import CONFIGS
+
+    family = load_family(name)
+    golden = {n: s for n, s in golden_rows(name).items() if not n.startswith("lora_unet_")}
+    found = {}
+    for tower in family.towers:
+        config = json.loads((CONFIGS / name / tower.folder / "config.json").read_text())
+        with torch.device("meta"):
+            encoder = CLIPTextModel(CLIPTextConfig.from_dict(config))
+        modules = dict(encoder.named_modules())
+        for module in family.text_modules(encoder):
+            out, into = modules[module].weight.shape
+            found[family.kohya_name(encoder, tower.key, module)] = (f"8x{into}", f"{out}x8")
+    assert found == golden
 
 
 def test_pipeline_shares_the_modules(loaded) -> None:

@@ -73,7 +73,7 @@ def test_single_files(tmp_path: Path) -> None:
     [
         (checkpoint(channels=9), "variant", "inpainting"),
         (checkpoint(channels=8), "variant", "picture-to-picture"),
-        (checkpoint("conditioner.embedders.1.model.ln_final.weight"), "other-family", "SDXL"),
+        (checkpoint("conditioner.embedders.0.model.ln_final.weight"), "refiner", "SDXL refiner"),
         ({"double_blocks.0.img_attn.qkv.weight": (9, 3)}, "other-family", "FLUX"),
         ({"model.diffusion_model.joint_blocks.0.x": (3,)}, "other-family", "Stable Diffusion 3"),
         ({"lora_unet_mid_block_x.lora_down.weight": (4, 4)}, "other-family", "LoRA"),
@@ -120,8 +120,8 @@ def test_folders(tiny_sd15: Path, tiny_sd2: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_sd15, copy)
     index = copy / "model_index.json"
-    index.write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
-    assert refused(copy)[0] == "other-family" and "SDXL" in refused(copy)[1]
+    index.write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
+    assert refused(copy)[0] == "other-family" and "Stable Diffusion 3" in refused(copy)[1]
     index.write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert "no .safetensors weights" in refused(copy)[1]

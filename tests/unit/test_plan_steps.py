@@ -61,20 +61,26 @@ def test_a_matrix_of_two_million_numbers() -> None:
     assert numbers_per_rank((320, 4, 3, 3)) == 36 + 320
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd2"])
+@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_the_family_table_agrees_with_the_reference_trainers_files(family: str) -> None:
     targets = ("attention", "attention+mlp", "full", "full+conv")
     plain, wide, layers = (dict.fromkeys(targets, 0) for _ in range(3))
     lines = (GOLDEN / f"{family}.tsv").read_text().splitlines()
-    convolutions = (GOLDEN / "sd15_conv.tsv").read_text().splitlines()  # SD2's residual blocks are SD1's
-    for line in [*lines, *(c for c in convolutions if "resnets" in c or "samplers" in c)]:
+    # SD2's residual blocks are SD1's.
+    more = (GOLDEN / ("sdxl_conv.tsv" if family == "sdxl" else "sd15_conv.tsv")).read_text().splitlines()
+    own = {line.split("\t")[0] for line in lines}
+    wider = [
+        c
+        for c in more
+        if c.split("\t")[0] not in own and (family == "sdxl" or "samplers" in c or "resnets" in c)
+    ]
+    for line in [*lines, *wider]:
         name, down, up = line.split("\t")
         if not name.startswith("lora_unet"):
             continue
         count = sum(math.prod(int(n) for n in side.split("x")) for side in (down, up)) // 8
         kind = "attention" if "_attn" in name else "attention+mlp" if "_ff_" in name else "full"
-        if "resnets" in name or "samplers" in name:
-            kind = "full+conv"
+        kind = "full+conv" if line in wider else kind
         for group in targets[targets.index(kind) :]:
             (wide if down.endswith("3x3") else plain)[group] += count
             layers[group] += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 SD1_PREFIX = "cond_stage_model.transformer."
 SD2_PREFIX = "cond_stage_model.model."
+SDXL_PREFIXES = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
 
 _LAYER = {
     "ln_1": "layer_norm1",
@@ -18,6 +19,12 @@ _LAYER = {
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
+
+
+LEAVES = (
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2",
+)  # fmt: skip
+"""Linear layers of one layer, under transformers' names."""
 
 
 def plain(name: str) -> str:
@@ -38,6 +45,8 @@ def openclip_to_transformers(tensors: Mapping[str, Any], layers: int) -> dict[st
             found["embeddings.token_embedding.weight"] = tensor
         elif name == "positional_embedding":
             found["embeddings.position_embedding.weight"] = tensor
+        elif name == "text_projection":  # OpenCLIP multiplies from the left
+            found["text_projection.weight"] = tensor.T.contiguous()
         elif name.startswith("ln_final."):
             found["final_layer_norm." + name.removeprefix("ln_final.")] = tensor
         elif name.startswith("transformer.resblocks."):
@@ -68,6 +77,8 @@ def transformers_to_openclip(tensors: Mapping[str, Any], join: Any) -> dict[str,
             found["token_embedding.weight"] = tensor
         elif name == "embeddings.position_embedding.weight":
             found["positional_embedding"] = tensor
+        elif name == "text_projection.weight":
+            found["text_projection"] = tensor.T
         elif name.startswith("final_layer_norm."):
             found["ln_final." + name.removeprefix("final_layer_norm.")] = tensor
         elif name.startswith("encoder.layers."):

@@ -40,6 +40,8 @@ def unet_modules(config: dict[str, Any]) -> dict[str, str]:
         "mid_block.attentions.0": "middle_block.1",
         "mid_block.resnets.1": "middle_block.2",
     }
+    if config.get("addition_embed_type"):  # SDXL's sizes, crop and pooled text
+        names |= {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
     for level in range(levels):
         for layer in range(layers):
             n = 1 + level * (layers + 1) + layer

@@ -1,0 +1,181 @@
+"""CLIP text encoders of the Stable Diffusion families: read from files, and from captions to features.
+
+SD1.x and SD2.x have one, SDXL two. A family says which with `TextTower` rows; nothing here knows a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from loratui.errors import BaseModelError
+from loratui.families.layouts import clip
+from loratui.families.loading import CONFIGS, assemble, identity, read_json, read_tensors, weight_files
+from loratui.families.protocol import Condition, Parts
+
+TextReader = Callable[[Path], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class TextTower:
+    """One text encoder of a family.
+
+    Attributes:
+        key: the start of its modules' names in kohya files.
+        folder: where a diffusers folder keeps it.
+        tokenizer: where a diffusers folder keeps its tokenizer.
+        pad: what the tokenizer fills up with, for single files.
+        read: reads its tensors from an original-layout file, under transformers' names.
+        projected: it ends in a projection, whose output conditions the U-Net too (SDXL's second).
+    """
+
+    key: str
+    folder: str
+    tokenizer: str
+    pad: str
+    read: TextReader
+    projected: bool = False
+
+
+def load_from_folder(base: Path, tower: TextTower) -> tuple[nn.Module, Any, str]:
+    """Encoder, tokenizer and content hash from a diffusers folder.
+
+    Raises:
+        BaseModelError: something is missing or does not fit.
+    """
+    files = weight_files(base / tower.folder)
+    config = read_json(base / tower.folder / "config.json")
+    text = build({clip.plain(k): v for k, v in read_tensors(files).items()}, config, tower.projected)
+    folder = base / tower.tokenizer
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"The tokenizer in {folder} cannot be read: {str(error).splitlines()[0]}.",
+            "Download the base model again, it is incomplete.",
+        ) from error
+    own = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    return text, tokenizer, identity([*files, *own], config)
+
+
+def load_from_file(base: Path, configs: Path, tower: TextTower) -> tuple[nn.Module, Any, str]:
+    """The same from an original-layout file, with packaged settings in `configs`.
+
+    Raises:
+        BaseModelError: something is missing or does not fit.
+    """
+    config = read_json(configs / tower.folder / "config.json")
+    tensors = tower.read(base)
+    infer(tensors, config)
+    text = build(tensors, config, tower.projected)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=tower.pad, model_max_length=77
+    )
+    return text, tokenizer, identity([base], config, "text")
+
+
+def build(tensors: dict[str, Tensor], config: dict[str, Any], projected: bool) -> nn.Module:
+    """A frozen fp32 text encoder from tensors under transformers' names without `text_model.`."""
+    settings = CLIPTextConfig.from_dict(config)
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    with torch.device("meta"):
+        historic = any(n.startswith("text_model.") for n in kind(settings).state_dict())
+    named = {
+        f"text_model.{n}" if historic and not n.startswith("text_projection") else n: t
+        for n, t in tensors.items()
+        if "position_ids" not in n
+    }
+    spare = ("logit_scale",) if projected else ("text_projection", "logit_scale")
+    return assemble(lambda: kind(settings), named, torch.float32, "text encoder", spare)
+
+
+def infer(tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Correct CLIP text settings by the shapes of tensors under transformers' names, in place."""
+    width = tensors["embeddings.token_embedding.weight"].shape[1]
+    config["vocab_size"] = tensors["embeddings.token_embedding.weight"].shape[0]
+    config["max_position_embeddings"] = tensors["embeddings.position_embedding.weight"].shape[0]
+    config["hidden_size"] = width
+    config["num_attention_heads"] = max(1, width // 64)
+    config["intermediate_size"] = tensors["encoder.layers.0.mlp.fc1.weight"].shape[0]
+    config["num_hidden_layers"] = 1 + max(
+        int(n.split(".")[2]) for n in tensors if n.startswith("encoder.layers.")
+    )
+    if "text_projection.weight" in tensors:
+        config["projection_dim"] = tensors["text_projection.weight"].shape[0]
+
+
+def read_transformers(base: Path, prefix: str) -> dict[str, Tensor]:
+    """Tensors of an encoder that an original-layout file keeps under transformers' names.
+
+    Raises:
+        BaseModelError: there are none.
+    """
+    found = {clip.plain(n): t for n, t in read_tensors([base], prefix).items() if "position_ids" not in n}
+    return found or _no_encoder(base)
+
+
+def read_openclip(base: Path, prefix: str, drop_last: bool) -> dict[str, Tensor]:
+    """Tensors of an encoder that an original-layout file keeps under OpenCLIP's names.
+
+    Args:
+        base: the file.
+        prefix: of its names.
+        drop_last: leave the last layer out, for models trained on the output of the last but one.
+
+    Raises:
+        BaseModelError: there are none.
+    """
+    stored = read_tensors([base], prefix) or _no_encoder(base)
+    last = max(int(n.split(".")[2]) for n in stored if n.startswith("transformer.resblocks."))
+    return clip.openclip_to_transformers(stored, layers=last + (not drop_last))
+
+
+def _no_encoder(base: Path) -> dict[str, Tensor]:
+    raise BaseModelError(
+        f"{base} holds no text encoder.", "Take a full checkpoint: U-Net, VAE and text encoder in one file."
+    )
+
+
+def token_ids(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
+    """Token numbers of captions for one encoder, [B, L], on its device."""
+    text, tokenizer = parts.text_encoders[key], parts.tokenizers[key]
+    length = min(tokenizer.model_max_length, text.config.max_position_embeddings)
+    ids_BL: Tensor = tokenizer(
+        list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids_BL.to(next(text.parameters()).device)
+
+
+def target_modules(encoder: nn.Module) -> list[str]:
+    """The layers of a text encoder that a LoRA goes into: attention and MLP of every layer."""
+    endings = tuple(f".{leaf}" for leaf in clip.LEAVES)
+    return [n for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and n.endswith(endings)]
+
+
+def kohya_name(key: str, module: str) -> str:
+    """`lora_te_text_model_encoder_layers_0_mlp_fc1` and the like."""
+    return f"{key}_text_model_" + clip.plain(module).replace(".", "_")
+
+
+def last_hidden_states(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
+    """The last hidden states, normalised: what SD1.x and SD2.x are conditioned on. [B, L, D]."""
+    hidden_BLD: Tensor = parts.text_encoders[key](token_ids(parts, key, captions))[0]
+    return hidden_BLD
+
+
+def one_by_one(
+    encode: Callable[[Parts, Sequence[str]], Condition], parts: Parts, captions: Sequence[str]
+) -> list[Condition]:
+    """Conditions of captions, fp32 on the CPU, each alone: its bits never depend on its neighbours."""
+    return [
+        {name: tensor[0].float().cpu() for name, tensor in encode(parts, [caption]).items()}
+        for caption in captions
+    ]
