@@ -165,16 +165,27 @@ class Index:
     # --- keeping up ---------------------------------------------------------------------------------------
 
     def refresh(
-        self, pictures: Iterable[Path], on_progress: Callable[[int], None] | None = None
+        self,
+        pictures: Iterable[Path],
+        on_progress: Callable[[int], None] | None = None,
+        forget: bool = True,
     ) -> Refreshed:
         """Bring the index to what lies on disk.
 
         Args:
-            pictures: all picture files there are; the index forgets others.
+            pictures: the picture files to look at.
             on_progress: called with the count of pictures looked at, now and then.
+            forget: whether these are all there are, so that the index forgets others.
         """
         select = "SELECT path, size, mtime_ns, cap_suffix, cap_size, cap_mtime_ns FROM pictures"
-        known = {row[0]: row[1:] for row in self._db.execute(select)}
+        if forget:
+            known = {row[0]: row[1:] for row in self._db.execute(select)}
+        else:
+            pictures = list(pictures)
+            rows = (
+                self._db.execute(f"{select} WHERE path = ?", (os.fsencode(p),)).fetchone() for p in pictures
+            )
+            known = {row[0]: row[1:] for row in rows if row is not None}
         report = Refreshed()
         folders: dict[str, dict[str, os.stat_result]] = {}
         for done, picture in enumerate(pictures, 1):

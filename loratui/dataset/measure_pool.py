@@ -79,7 +79,7 @@ def measure_all(
     stop = threading.Event()
 
     def run() -> None:
-        worker = _Worker(seconds, memory, stop)
+        worker = Worker(seconds, memory, stop)
         try:
             while not stop.is_set():
                 try:
@@ -104,8 +104,8 @@ def measure_all(
             thread.join()
 
 
-class _Worker:
-    """One process, started when it is needed."""
+class Worker:
+    """One process, started when it is needed; used by one thread at a time."""
 
     def __init__(self, seconds: float, memory: int, stop: threading.Event) -> None:
         self.seconds = seconds
@@ -130,6 +130,7 @@ class _Worker:
         return self.process
 
     def measure(self, work: Work) -> Measured:
+        """Figures of one picture, and its thumbnail where one is wanted."""
         try:
             process = self.process or self.start()
             raw = self._ask(process, work, self.seconds)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +18,9 @@ from loratui.dataset.duplicates import Candidate, Group
 from loratui.dataset.index import Indexed
 from loratui.dataset.quality import BLURRY
 from loratui.dataset.tags import detect_kind, split_caption
+
+KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
+_MASK = "-masklabel.png"
 
 
 @dataclass
@@ -68,7 +75,8 @@ class PictureRow:
 
     @cached_property
     def tag_list(self) -> tuple[str, ...]:
-        return () if self.kind == "prose" else tuple(split_caption(self.known.caption))
+        # interned: the tags of ten thousand pictures are a few hundred words
+        return () if self.kind == "prose" else tuple(map(sys.intern, split_caption(self.known.caption)))
 
     @cached_property
     def kind(self) -> str:
@@ -124,32 +132,35 @@ def make_rows(
     pictures: Iterable[Indexed], root: Path, facts: Facts, data: DataConfig | None = None
 ) -> list[PictureRow]:
     """Rows of pictures in the order given."""
-    buckets = buckets_of(data or DataConfig())
+    sizes = _Buckets(data or DataConfig())
+    folders = _Folders(root, facts.sources)
     dup = {Path(c.path): len(g.members) for g in facts.groups if g.sure for c in g.members}
     no_notes: Mapping[Path, Any] = {}
     stars, kinds, scores = (facts.notes.get(n, no_notes) for n in ("stars", "kind", "score"))
+    findings = facts.findings or {}
+    tokens = facts.tokens or {}
     out = []
     for known in pictures:
         path = known.path
-        source = next((facts.sources[p] for p in path.parents if p in facts.sources), ("", 1))
-        bucket = assign(known.width, known.height, buckets) if known.width else None
-        codes = [known.code] if known.code else []
-        codes += known.quality.findings() if known.quality else ()
-        codes += (facts.findings or {}).get(path, ())
+        folder = folders.of(path)
+        bucket = sizes.of(known.width, known.height)
+        codes: Iterable[str] = notices(known, sizes.enlarged(known.width, known.height), folder.caption)
+        if path in findings:
+            codes = dict.fromkeys((*codes, *findings[path]))
         caption_path = known.caption_path or path.with_suffix(".txt")
         out.append(
             PictureRow(
                 known,
-                path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
-                source[0],
-                source[1],
-                f"{bucket.width}x{bucket.height}" if bucket else "",
-                tuple(dict.fromkeys(codes)),
-                (facts.tokens or {}).get(path),
+                folder.prefix + path.name,
+                folder.source,
+                folder.repeats,
+                bucket,
+                tuple(codes),
+                tokens.get(path),
                 scores.get(path),
                 stars.get(path, 0),
                 dup.get(path, 0),
-                path.with_name(path.stem + "-masklabel.png").exists(),
+                path.stem + _MASK in folder.masks if folder.masks else False,
                 caption_path in facts.edited,
                 caption_path in facts.pinned,
                 path in facts.marked,
@@ -157,6 +168,98 @@ def make_rows(
             )
         )
     return out
+
+
+def notices(known: Indexed, enlarged: float = 1.0, folder_caption: str = "") -> tuple[str, ...]:
+    """Short names of what there is to say of a picture: its file, its figures, its caption, its size.
+
+    The names are those of `scan` and of `Quality.findings`; `notice_severity` tells how bad one is.
+    """
+    codes = [known.code] if known.code else []
+    codes += known.quality.findings() if known.quality else ()
+    if not known.code:
+        if known.frames > 1:
+            codes.append("animated")
+        if enlarged >= 2.0:
+            codes.append("small-image")
+        if known.caption_path is None:
+            codes.append("caption-from-folder" if folder_caption else "missing-caption")
+        elif known.encoding == "unreadable":
+            codes.append("unreadable-caption")
+        elif not known.caption:
+            codes.append("empty-caption")
+        if known.encoding == "utf-8-sig":
+            codes.append("caption-bom")
+        elif known.encoding not in {"", "utf-8", "unreadable"}:
+            codes.append("caption-not-utf8")
+        if "\n" in known.caption:
+            codes.append("caption-lines")
+    return tuple(codes)
+
+
+INFO = frozenset({"animated", "caption-from-folder", "caption-lines", "name-not-utf8"})
+"""Codes that ask for nothing; all others want a look."""
+
+
+class _Buckets:
+    """Bucket and enlargement by size of picture, each worked out once."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._sizes = buckets_of(data)
+        self._known: dict[tuple[int, int], tuple[str, float]] = {(0, 0): ("", 1.0)}
+
+    def _at(self, width: int, height: int) -> tuple[str, float]:
+        found = self._known.get((width, height))
+        if found is None:
+            bucket = assign(width, height, self._sizes)
+            found = self._known[width, height] = (f"{bucket.width}x{bucket.height}", bucket.upscale)
+        return found
+
+    def of(self, width: int, height: int) -> str:
+        return self._at(width, height)[0] if width and height else ""
+
+    def enlarged(self, width: int, height: int) -> float:
+        return self._at(width, height)[1] if width and height else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What all pictures of one folder share: how their paths begin, source, repeats, masks."""
+
+    prefix: str
+    source: str
+    repeats: int
+    caption: str
+    masks: frozenset[str]
+
+
+class _Folders:
+    def __init__(self, root: Path, sources: Mapping[Path, tuple[str, int]]) -> None:
+        self._root = root
+        self._sources = sources
+        self._known: dict[str, _Folder] = {}
+
+    def of(self, picture: Path) -> _Folder:
+        name = os.path.dirname(picture)  # noqa: PTH120 -- called once a picture; Path.parent takes ten times as long
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self._look(picture.parent)
+        return found
+
+    def _look(self, folder: Path) -> _Folder:
+        inside = folder.is_relative_to(self._root)
+        shown = folder.relative_to(self._root).as_posix() if inside else str(folder)
+        place = next((p for p in (folder, *folder.parents) if p in self._sources), None)
+        source, repeats = self._sources[place] if place is not None else ("", 1)
+        caption = ""
+        if place is not None and folder != place:
+            match = KOHYA.match(folder.relative_to(place).parts[0])
+            if match and int(match[1]) >= 1:
+                repeats, caption = repeats * int(match[1]), match[2]
+        masks: set[str] = set()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            masks.update(e.name for e in entries if e.name.endswith(_MASK))
+        return _Folder("" if shown == "." else f"{shown}/", source, repeats, caption, frozenset(masks))
 
 
 def candidates(pictures: Iterable[Indexed]) -> list[Candidate]:

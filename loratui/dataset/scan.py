@@ -116,12 +116,26 @@ class Scan:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where `scan` looks.
+
+    Attributes:
+        header: size after EXIF orientation and frames of a picture; raises DatasetError for an unusable one.
+        caption: the caption of a picture; raises DatasetError for an unreadable one.
+    """
+
+    header: Callable[[Path], tuple[Size, int]]
+    caption: Callable[[Path], sidecar.Caption]
+
+
 def scan(
     sources: Iterable[Source],
     *,
     root: Path | None = None,
     data: DataConfig | None = None,
     on_progress: Callable[[int], None] | None = None,
+    look: Look | None = None,
 ) -> Scan:
     """Read all sources.
 
@@ -130,14 +144,16 @@ def scan(
         root: the project; names are given relative to it.
         data: settings the buckets are made from.
         on_progress: called with the count of pictures read, now and then.
+        look: where header and caption of a picture come from; the disk, unless an index knows them.
     """
     data = data or DataConfig()
+    look = look or Look(read_header, sidecar.read_caption)
     walk = _Walk(root)
     for source in sources:
         walk.source(source)
     pictures: list[Picture] = []
     for found in walk.files:
-        picture = _read(found, walk.problems)
+        picture = _read(found, walk.problems, look)
         if picture is not None:
             pictures.append(picture)
         if on_progress is not None and len(pictures) % 200 == 0:
@@ -285,11 +301,11 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _read(found: _Found, problems: list[Problem]) -> Picture | None:
+def _read(found: _Found, problems: list[Problem], look: Look) -> Picture | None:
     """Header, end of file and caption of one picture; None and an error in `problems` when it is unusable."""
     path, name = found.path, found.rel
     try:
-        size, frames = read_header(path)
+        size, frames = look.header(path)
     except DatasetError as error:
         code = error.problems[0].code if error.problems else "unreadable-image"
         problems.append(Problem(name, code, "error", error.message, advice=error.advice))
@@ -301,14 +317,14 @@ def _read(found: _Found, problems: list[Problem]) -> Picture | None:
         notes.append(
             Problem(name, "name-not-utf8", "info", "the file name is not UTF-8; it is used as it is.")
         )
-    caption, where = _caption(found, notes)
+    caption, where = _caption(found, notes, look)
     return Picture(path, name, *size, caption, where, found.repeats, found.source, tuple(notes))
 
 
-def _caption(found: _Found, notes: list[Problem]) -> tuple[str, Path | None]:
+def _caption(found: _Found, notes: list[Problem], look: Look) -> tuple[str, Path | None]:
     name = found.rel
     try:
-        read = sidecar.read_caption(found.path)
+        read = look.caption(found.path)
     except DatasetError as error:
         notes.append(Problem(name, "unreadable-caption", "warning", error.message, advice=error.advice))
         return found.caption, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from textual.worker import get_current_worker
 from loratui.config.schema import DataConfig
 from loratui.errors import LoratuiError
 from loratui.runs.state import ENDED
+from loratui.ui.library import Library
 from loratui.ui.messages import (
     CurvesRead,
     MachineRead,
@@ -31,6 +32,7 @@ from loratui.ui.messages import (
 )
 
 if TYPE_CHECKING:
+    from loratui.dataset.index import Indexed
     from loratui.dataset.scan import Scan
     from loratui.project import Project
     from loratui.runs.directory import RunDir
@@ -46,7 +48,8 @@ Gone = Callable[[], bool]
 class Watching(App[None]):
     """What is known of project, runs and machine. Workers read in threads and post; the handlers own it.
 
-    `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics.
+    `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics; and of the
+    library: pictures, shown, marks, tags.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Watching(App[None]):
         self.project: Project | None = None
         self.scan: Scan | None = None
         self.scanned = 0
+        self.library = Library(self)
         self.data_settings = DataConfig()
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
         self.watched: Watched | None = None
@@ -119,8 +123,12 @@ class Watching(App[None]):
 
     def open_project(self) -> None:
         """Read loratui.toml, then pictures and runs."""
-        self.in_thread(self._read_project, "project")
+        self.reopen_project()
         self.in_thread(self._read_runs, "runs")
+
+    def reopen_project(self) -> None:
+        """Read loratui.toml again: it may name other pictures now."""
+        self.in_thread(self._read_project, "project")
 
     def observe(self, run: RunDir) -> None:
         """Follow this run from now on."""
@@ -174,22 +182,27 @@ class Watching(App[None]):
 
     def caption_saved(self, path: Path, caption: str) -> None:
         """A caption on disk is another now."""
-        if self.scan is None:
+        self.library.reload([path])
+
+    def captions_changed(self, changed: Mapping[Path, Indexed]) -> None:
+        """The captions of some pictures are others: the scan of the other rooms follows."""
+        if self.scan is None or not changed:
             return
-        gone = {"missing-caption", "empty-caption", "caption-from-folder"} if caption else set()
-        pictures = tuple(
-            replace(p, caption=caption, problems=tuple(f for f in p.problems if f.code not in gone))
-            if p.path == path
-            else p
-            for p in self.scan.pictures
-        )
-        self.scan = replace(self.scan, pictures=pictures)
+        gone = {"missing-caption", "empty-caption", "caption-from-folder"}
+        pictures = list(self.scan.pictures)
+        for at, picture in enumerate(pictures):
+            known = changed.get(picture.path)
+            if known is None or known.caption == picture.caption:
+                continue
+            line = " ".join(known.caption.split("\n"))
+            problems = tuple(f for f in picture.problems if not line or f.code not in gone)
+            pictures[at] = replace(picture, caption=line, caption_path=known.caption_path, problems=problems)
+        self.scan = replace(self.scan, pictures=tuple(pictures))
         self.state_changed.publish("scan")
 
     def action_rescan(self) -> None:
         """Read pictures and captions again."""
-        if self.project is not None:
-            self.in_thread(self._read_scan, "scan")
+        self.library.refresh()
 
     # thread bodies
 
@@ -233,13 +246,6 @@ class Watching(App[None]):
             data = DataConfig()
             post(Said(error.message, error.advice, "warning"))
         post(ProjectOpened(project, data))
-
-    def _read_scan(self, post: Post, gone: Gone) -> None:
-        assert self.project is not None
-        try:
-            post(ScanDone(self.project.scan(self.data_settings, lambda done: post(ScanProgress(done)))))
-        except LoratuiError as error:
-            post(Said(error.message, error.advice, "error"))
 
     def _read_runs(self, post: Post, gone: Gone) -> None:
         from loratui.ui.feed import list_states
@@ -286,7 +292,7 @@ class Watching(App[None]):
         self.project = message.project
         self.data_settings = message.data
         self.state_changed.publish("project")
-        self.action_rescan()
+        self.library.open(message)
 
     async def on_started(self, message: Started) -> None:
         """A training was started: watch it."""

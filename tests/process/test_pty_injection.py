@@ -71,7 +71,7 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         look("saved", "enter")
         look("not saved", "x")
         look("saved", "ctrl+s")
-        look("edit caption", "escape")
+        look("mark", "escape")
         look("missing first", "2")
         look("saved", "enter")
         look("order", "escape")

@@ -18,6 +18,7 @@ from app_kit import RECORDED, project
 
 from loratui.ui import machine
 from loratui.ui.app import LoratuiApp
+from loratui.ui.library import Library
 
 STORED = Path(__file__).parent.parent / "data" / "screens"
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -50,6 +51,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("LORATUI_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("LORATUI_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(machine.Machine, "read", lambda self, at, pid=0: CPU)
+    monkeypatch.setattr(Library, "MEASURES", False)
     usage = type(shutil.disk_usage("/"))(10**12, 10**11, 118 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     yield
@@ -69,7 +71,7 @@ async def rest(app: LoratuiApp, pilot: Any) -> str:
     for _ in range(200):
         await pilot.pause(0.05)
         busy = any(
-            w.group in {"scan", "plan", "decode", "thumbnails", "presets"} and w.is_running
+            w.group in {"scan", "plan", "decode", "thumbnails", "presets", "batch"} and w.is_running
             for w in app.workers
         )
         now = text_of(app)
@@ -124,6 +126,25 @@ async def test_rooms_of_a_project(size: tuple[int, int], tmp_path: Path) -> None
         assert "✔ finished" in shown and "400/400" in shown
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_states_of_the_dataset_room(size: tuple[int, int], tmp_path: Path) -> None:
+    """Thumbnails with marks, a wrong filter, a batch edit before it happens, the list of edits."""
+    app = LoratuiApp(project(tmp_path / "sks-robot", 9))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(0.3)
+        await rest(app, pilot)
+        await pilot.press("space", "down", "space", "t", "down")
+        compare("dataset-grid", size, await rest(app, pilot))
+        await pilot.press("t", "slash", *"tag:x", "space", *"AND", "space", *"widht:>5", "enter")
+        compare("dataset-wrong-filter", size, await rest(app, pilot))
+        await pilot.press("escape", "colon", *"add", "space", *"hat", "space", *"first")
+        compare("dataset-command", size, await rest(app, pilot))
+        await pilot.press("enter")
+        compare("dataset-diff", size, await rest(app, pilot))
+        await pilot.press("escape", "b")
+        compare("dataset-batch", size, await rest(app, pilot))
+
+
 async def test_gpu_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU box: memory, ours and others, busy, temperature, power, clock."""
     monkeypatch.setattr(machine.Machine, "read", lambda self, at, pid=0: GPU)
@@ -159,7 +180,7 @@ async def test_empty_states_say_what_to_do(tmp_path: Path) -> None:
     root = project(tmp_path / "empty", 0)
     app = LoratuiApp(root)
     async with app.run_test(size=(100, 30)) as pilot:
-        assert "Put pictures into the folder dataset" in await rest(app, pilot)
+        assert ":import PATH copies a folder, zip or tar in" in await rest(app, pilot)
         for key, words in (
             ("2", "1 says where"),
             ("4", "3 chooses a preset"),

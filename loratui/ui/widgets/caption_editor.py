@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -13,6 +13,11 @@ from textual.widgets import TextArea
 from loratui.dataset import sidecar
 from loratui.errors import LoratuiError
 from loratui.ui import text
+from loratui.ui.library import CaptionConflict
+
+if TYPE_CHECKING:
+    from loratui.ui.app import LoratuiApp
+    from loratui.ui.widgets.completions import Completions
 
 
 def tokens(caption: str) -> int:
@@ -55,6 +60,13 @@ class CaptionEditor(TextArea):
             super().__init__()
             self.picture, self.caption, self.problem, self.advice = picture, caption, problem, advice
 
+    class Conflicted(Message):
+        """Another program changed the caption meanwhile; nothing was written."""
+
+        def __init__(self, picture: Path, mine: str, theirs: str) -> None:
+            super().__init__()
+            self.picture, self.mine, self.theirs = picture, mine, theirs
+
     class Left(Message):
         """Escape: the focus wants to go back."""
 
@@ -73,6 +85,8 @@ class CaptionEditor(TextArea):
         self.picture: Path | None = None
         self._loaded: sidecar.Caption | None = None
         self._as_shown = ""
+        self.completions: Completions | None = None
+        """The list of tags below the text, where the room has one."""
 
     @property
     def unsaved(self) -> bool:
@@ -84,6 +98,31 @@ class CaptionEditor(TextArea):
         if picture == self.picture and self.unsaved:
             return
         self.save()
+        self._load(picture)
+
+    def look_again(self) -> None:
+        """The file may be another now: show it, unless something else is typed here."""
+        if self.picture is None or self.unsaved:
+            return
+        try:
+            found = sidecar.read_caption(self.picture)
+        except LoratuiError:
+            found = None
+        if found is None or self._loaded is None or found.raw != self._loaded.raw:
+            self._load(self.picture)
+
+    def take(self, caption: str) -> None:
+        """Put this text here, to be saved on leaving."""
+        self.load_text(caption)
+        self.move_cursor(self.document.end)
+        self.post_message(self.Typed())
+
+    @property
+    def shown(self) -> str:
+        """The caption as it was read."""
+        return self._as_shown
+
+    def _load(self, picture: Path | None) -> None:
         self.picture = picture
         problem = ""
         try:
@@ -104,8 +143,13 @@ class CaptionEditor(TextArea):
         """Write the caption if it changed. Works without the event loop, too."""
         if not self.unsaved or self.picture is None:
             return True
+        assert self._loaded is not None
+        library = cast("LoratuiApp", self.app).library
         try:
-            self._loaded = sidecar.write_caption(self.picture, self.text, self._loaded)
+            self._loaded = library.save_caption(self.picture, self.text, self._loaded)
+        except CaptionConflict as conflict:
+            self.post_message(self.Conflicted(self.picture, self.text, conflict.theirs))
+            return False
         except LoratuiError as error:
             self.post_message(self.Saved(self.picture, self.text, error.message, error.advice))
             return False
@@ -120,6 +164,8 @@ class CaptionEditor(TextArea):
 
     def action_leave(self) -> None:
         """Save and give the focus back; an unsaved text keeps it."""
+        if self.completions is not None:
+            self.completions.close()
         if self.save():
             self.post_message(self.Left())
 
@@ -129,12 +175,46 @@ class CaptionEditor(TextArea):
 
     def on_blur(self) -> None:
         """Leaving saves."""
+        if self.completions is not None:
+            self.completions.close()
         self.save()
         self.post_message(self.Typed())
 
     def on_text_area_changed(self) -> None:
-        """Tell the counter."""
+        """Tell the counter, and offer tags."""
         self.post_message(self.Typed())
+        if self.completions is not None:
+            self.completions.offer(self.fragment if self.has_focus and self.unsaved else "")
+
+    @property
+    def fragment(self) -> str:
+        """The begun tag before the cursor; nothing when a tag stands behind the cursor already."""
+        row, column = self.cursor_location
+        line = self.document.get_line(row)
+        begun = line[:column].rpartition(",")[2].lstrip()
+        behind = line[column:].partition(",")[0]
+        return "" if behind.strip() else begun
+
+    def complete(self, tag: str) -> None:
+        """Put a tag in place of the begun one, with a comma when it is the last."""
+        row, column = self.cursor_location
+        line = self.document.get_line(row)
+        start = column - len(self.fragment)
+        last = not line[column:].strip() and row == self.document.line_count - 1
+        self.replace(tag + (", " if last else ""), (row, start), (row, column))
+        if self.completions is not None:
+            self.completions.close()
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Keys of the open list come first."""
+        if self.completions is not None and self.completions.takes(event.key):
+            event.stop()
+            event.prevent_default()
+            chosen = self.completions.press(event.key)
+            if chosen:
+                self.complete(chosen)
+            return
+        await super()._on_key(event)
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Pasted text is foreign, too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from textual import events
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from loratui.ui.actions import key_name
 from loratui.ui.drawing import Row
@@ -30,19 +31,23 @@ class KeyBar(Canvas):
         """As many keys as fit, `?` always."""
         always = [("?", "question_mark", "keys")]
         entries, seen = [], {"app.help"}
+        typing = isinstance(self.screen.focused, Input | TextArea)
+        always = [] if typing else always
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if not binding.show or not active.enabled or (binding.id or binding.action) in seen:
                 continue
+            if typing and cell_len(key_name(binding.key)) == 1:  # it is a letter there
+                continue
             seen.add(binding.id or binding.action)
             entries.append((binding.key_display or key_name(binding.key), binding.key, binding.description))
-        room = width - _cells(always[0])
+        room = width - (_cells(always[0]) if always else 0)
         row: Row = []
         self._spots = []
         at = 0
         for entry in [*entries, *always]:
             cost = _cells(entry) + 2
-            if entry is not always[0] and at + cost > room:
+            if entry not in always and at + cost > room:
                 continue
             self._spots.append((at, at + cost - 2, entry[1]))
             row += [(entry[0], colours.accent), (f" {entry[2]}", colours.muted), ("  ", None)]

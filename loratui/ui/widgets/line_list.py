@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from loratui.ui import text
 from loratui.ui.drawing import Row, strip
@@ -49,13 +50,13 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
     class Moved(Message):
         """The cursor stands on another row."""
 
-        def __init__(self, source: LineList, index: int) -> None:
+        def __init__(self, source: Widget, index: int) -> None:
             super().__init__()
             self.source = source
             self.index = index
 
         @property
-        def control(self) -> LineList:
+        def control(self) -> Widget:
             """The list, for `@on` selectors."""
             return self.source
 
@@ -66,13 +67,13 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
     class Chosen(Message):
         """Enter, or a click on the row under the cursor."""
 
-        def __init__(self, source: LineList, index: int) -> None:
+        def __init__(self, source: Widget, index: int) -> None:
             super().__init__()
             self.source = source
             self.index = index
 
         @property
-        def control(self) -> LineList:
+        def control(self) -> Widget:
             """The list, for `@on` selectors."""
             return self.source
 

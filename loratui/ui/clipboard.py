@@ -1,0 +1,33 @@
+"""Copying to the clipboard of the terminal, through tmux where it stands between."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+from textual.app import App
+
+from loratui.ui import text
+
+
+def copy(app: App[Any], words: str) -> str:
+    """Copy text, made safe to paste; how it was done, for a word to the user.
+
+    tmux drops OSC 52 unless it was told not to; `tmux load-buffer -w` sets its own buffer and passes it on.
+    """
+    clean = "\n".join(text.lines(words))
+    if os.environ.get("TMUX"):
+        try:
+            subprocess.run(
+                ["tmux", "load-buffer", "-w", "-"],
+                input=clean.encode(),
+                timeout=2,
+                check=True,
+                capture_output=True,
+            )
+            return "tmux"
+        except (OSError, subprocess.SubprocessError):
+            pass  # an old tmux, or none: the terminal is asked itself
+    app.copy_to_clipboard(clean)
+    return "terminal"

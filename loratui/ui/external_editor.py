@@ -1,0 +1,66 @@
+"""`E`: captions in the user's own editor, as one text of `# file` blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
+
+from loratui.errors import DatasetError
+
+
+def editor_command() -> list[str]:
+    """$VISUAL, $EDITOR, or the first of a few that is installed.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    from shutil import which
+
+    for name in ("VISUAL", "EDITOR"):
+        try:
+            words = shlex.split(os.environ.get(name, ""))
+        except ValueError:
+            continue
+        if words:
+            return words
+    for name in ("nano", "vim", "vi"):
+        if which(name):
+            return [name]
+    raise DatasetError("No editor is set.", "Set the variable EDITOR, as in: export EDITOR=nano")
+
+
+def edit_text(app: App[Any], before: str) -> str | None:
+    """Let the user change a text; None when it was left as it was.
+
+    Raises:
+        DatasetError: there is no editor, or it failed.
+    """
+    command = editor_command()
+    handle, name = tempfile.mkstemp(prefix="loratui-captions-", suffix=".txt")
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(before)
+        try:
+            with app.suspend():
+                code = subprocess.run([*command, str(path)], check=False).returncode
+        except SuspendNotSupported:
+            raise DatasetError("This terminal cannot be lent to an editor.", "Edit with e instead.") from None
+        except OSError as error:
+            raise DatasetError(
+                f"The editor {command[0]} cannot be started: {error.strerror}.", "Check the variable EDITOR."
+            ) from error
+        if code:
+            raise DatasetError(f"The editor ended with code {code}.", "Nothing was changed.")
+        after = path.read_text(encoding="utf-8", errors="replace")
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return None if after == before else after

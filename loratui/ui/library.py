@@ -1,0 +1,431 @@
+"""The pictures as the rooms see them: rows, marks, filter, order. Workers find out, the handlers here own.
+
+`state_changed` of the app says what is new: `pictures` when rows or captions are others, `shown` when the
+filter or the order lets other rows through, `marks`, `tags`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loratui.dataset.query import Node, QueryError, parse, parse_sort, select, sort_rows
+from loratui.dataset.rows import INFO, PictureRow
+from loratui.dataset.sidecar import Caption, read_caption
+from loratui.dataset.tags import fold
+from loratui.dataset.tokens import ClipTokens
+from loratui.errors import DatasetError, LoratuiError
+from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
+
+if TYPE_CHECKING:
+    from loratui.dataset.measure_pool import Measured
+    from loratui.project.collection import Collection
+    from loratui.ui.watching import Gone, Post, Watching
+
+_AT_ONCE = 3000
+"""Up to so many rows are filtered without a thread."""
+_LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
+"""What a picture may look like on purpose."""
+_KEEP = 1.0
+"""Seconds between two repaints while pictures are measured."""
+
+
+class CaptionConflict(DatasetError):
+    """Another program changed a caption meanwhile.
+
+    Attributes:
+        theirs: the caption as it lies on disk now.
+    """
+
+    def __init__(self, picture: Path, theirs: str) -> None:
+        super().__init__(
+            f"The caption of {picture.name} was changed by another program meanwhile; nothing was written.",
+            "Look at both, then choose.",
+        )
+        self.theirs = theirs
+
+
+class Library:
+    """All pictures of the project, and what of them is shown."""
+
+    MEASURES: ClassVar[bool] = True
+    """Whether pictures are measured in the background."""
+
+    def __init__(self, studio: Watching) -> None:
+        self.studio = studio
+        self.collection: Collection | None = None
+        self.rows: list[PictureRow] = []
+        self.shown: list[PictureRow] = []
+        self.read = False
+        """Whether the disk was looked at."""
+        self.filter = ""
+        self.last_filter = ""
+        """The filter before it was cleared, for n and N."""
+        self.sort = "name"
+        self.marked: set[Path] = set()
+        self.tags_shown: list[tuple[str, int]] = []
+        self.tags_all: list[tuple[str, int]] = []
+        self.calm: frozenset[str] = INFO
+        """Codes of findings that ask for nothing in this project."""
+        self.measuring: tuple[int, int] | None = None
+        """(done, of) while pictures are measured."""
+        self.tokens: ClipTokens | None = None
+        self._node: Node | None = None
+        self._by_path: dict[Path, PictureRow] = {}
+        self._amiss = (-1, 0, 0, 0)
+        self._stop = threading.Event()
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def open(self, opened: ProjectOpened) -> None:
+        """Read the project's pictures: what the index remembers first, then the disk."""
+        project, data = opened.project, opened.data
+
+        def work(post: Post, gone: Gone) -> None:
+            from loratui.project.collection import Collection
+
+            try:
+                collection = Collection(project, data)
+            except LoratuiError as error:
+                post(Said(error.message, error.advice, "error"))
+                return
+            rows = collection.rows()
+            if rows and not gone():
+                self.studio.call_later(self._take, rows, collection, False)
+            self._look(collection, post, gone, bool(rows))
+
+        self.stop()
+        self.studio.in_thread(work, "scan")
+
+    def refresh(self) -> None:
+        """Look at the disk again."""
+        collection = self.collection
+        if collection is not None:
+            self.studio.in_thread(lambda post, gone: self._look(collection, post, gone, True), "scan")
+
+    def _look(self, collection: Collection, post: Post, gone: Gone, known: bool) -> None:
+        """In a thread: the disk, rows of what changed, the scan for the other rooms, then the figures."""
+        try:
+            found = collection.refresh(lambda done: post(ScanProgress(done)))
+            if gone():
+                return
+            rows = collection.rows() if found.anything or not known else None
+            self.studio.call_later(self._take, rows, collection, True)
+            if gone():
+                return
+            post(ScanDone(collection.scan()))
+        except LoratuiError as error:
+            post(Said(error.message, error.advice, "error"))
+            return
+        if self.tokens is None:
+            self.tokens = _token_counter(collection.project.base)
+        if self.MEASURES and not gone():
+            self.studio.call_later(self._measure, collection)
+
+    def _take(self, rows: list[PictureRow] | None, collection: Collection, read: bool) -> None:
+        """Rows as they are now; None when nothing changed."""
+        self.collection = collection
+        self.read = self.read or read
+        if rows is not None:
+            self.rows = rows
+            self._by_path = {row.known.path: row for row in rows}
+            self.marked &= self._by_path.keys()
+            for path in self.marked:
+                self._by_path[path].marked = True
+            self._narrow()
+        self._publish("pictures")
+
+    def reload(self, pictures: Sequence[Path]) -> None:
+        """Some captions or notes are others now: read them again, in a thread."""
+        collection = self.collection
+        if collection is None or not pictures:
+            return
+
+        def work(post: Post, gone: Gone) -> None:
+            collection.look_again(pictures)
+            # a few rows are patched; for many it is quicker to make all of them
+            if len(pictures) * 4 > len(self.rows) + 200:
+                self.studio.call_later(self._take, collection.rows(), collection, True)
+            else:
+                self.studio.call_later(self._patch, collection.rows(pictures))
+
+        self.studio.in_thread(work, "reload", exclusive=False)
+
+    def _patch(self, rows: Iterable[PictureRow]) -> None:
+        for new in rows:
+            old = self._by_path.get(new.known.path)
+            if old is not None:
+                new.marked = old.marked
+                old.__dict__.clear()  # every list holds this very object
+                old.__dict__.update(new.__dict__)
+        self._amiss = (-1, 0, 0, 0)
+        self.studio.captions_changed({row.known.path: row.known for row in rows})
+        self._publish("pictures")
+        self.count_tags()
+
+    def forget(self, pictures: Iterable[Path]) -> None:
+        """Rows of pictures that are going away: gone from the screen at once."""
+        gone = set(pictures)
+        self.marked -= gone
+        self.rows = [row for row in self.rows if row.known.path not in gone]
+        self.shown = [row for row in self.shown if row.known.path not in gone]
+        for path in gone:
+            self._by_path.pop(path, None)
+        self._publish("shown")
+
+    def row(self, picture: Path) -> PictureRow | None:
+        """The row of a picture."""
+        return self._by_path.get(picture)
+
+    # --- figures ----------------------------------------------------------------------------------------
+
+    def _measure(self, collection: Collection) -> None:
+        if self.measuring is None:
+            self._stop = threading.Event()
+            # a daemon: a file that takes its ten seconds must not hold up the end of the app
+            threading.Thread(target=self._measure_all, args=(collection, self._stop), daemon=True).start()
+
+    def _measure_all(self, collection: Collection, stop: threading.Event) -> None:
+        of = len(collection.index.unmeasured())
+        if of and not stop.wait(0.5):  # the first keys have the machine to themselves
+            self._say_measuring(0, of)
+            ready, told, fresh = collection.measure(), time.monotonic(), []
+            for done, found in enumerate(ready, 1):
+                fresh.append(found)
+                if stop.is_set():
+                    break
+                if time.monotonic() - told > _KEEP or done == of:
+                    self._say_measuring(done, of, fresh)
+                    told, fresh = time.monotonic(), []
+            ready.close()
+        if not stop.is_set():
+            collection.regroup()
+            if collection.groups or of:
+                self.studio.call_later(self._take, collection.rows(), collection, True)
+            self._say_measuring(of, of)
+
+    def _say_measuring(self, done: int, of: int, found: Sequence[Measured] = ()) -> None:
+        self.studio.call_later(self._measured, done, of, tuple(found))
+
+    def _measured(self, done: int, of: int, found: Sequence[Measured]) -> None:
+        self.measuring = (done, of) if done < of else None
+        for one in found:
+            row = self._by_path.get(one.path)
+            if row is not None:
+                error = one.error or "ok"
+                row.known = replace(row.known, quality=one.quality, phash=one.phash or None, measured=error)
+                if one.quality is not None:
+                    row.problems = tuple(dict.fromkeys((*row.problems, *one.quality.findings())))
+        self._amiss = (-1, 0, 0, 0)
+        self._publish("pictures")
+
+    def stop(self) -> None:
+        """End what runs in the background."""
+        self._stop.set()
+        self.measuring = None
+
+    # --- what is shown ----------------------------------------------------------------------------------
+
+    def narrow(self, text: str) -> QueryError | None:
+        """Show what a filter lets through; a wrong one changes nothing and comes back as the error."""
+        text = text.strip()
+        try:
+            node = parse(text) if text else None
+        except QueryError as error:
+            return error
+        if self.filter and not text:
+            self.last_filter = self.filter
+        self.filter, self._node = text, node
+        self._narrow()
+        return None
+
+    def order(self, text: str) -> QueryError | None:
+        """Sort by fields; a wrong one changes nothing and comes back as the error."""
+        try:
+            parse_sort(text)
+        except QueryError as error:
+            return error
+        self.sort = text
+        self._narrow()
+        return None
+
+    def _narrow(self) -> None:
+        node, sort, rows = self._node, self.sort, self.rows
+        if len(rows) <= _AT_ONCE:
+            self._show(self._choose(node, sort, rows))
+            return
+
+        def work(_post: Post, _gone: Gone) -> None:
+            self.studio.call_later(self._show, self._choose(node, sort, rows), node, sort)
+
+        self.studio.in_thread(work, "filter")
+
+    def _choose(self, node: Node | None, sort: str, rows: list[PictureRow]) -> list[PictureRow]:
+        if "tokens" in f"{self.filter} {sort}":
+            for row in rows:
+                self.count(row)
+        chosen = select(node, rows) if node is not None else rows
+        return chosen if sort == "name" else sort_rows(chosen, parse_sort(sort))
+
+    def _show(self, shown: list[PictureRow], *asked: Any) -> None:
+        if asked and asked != (self._node, self.sort):
+            return  # another filter was typed meanwhile
+        self.shown = shown
+        self._publish("shown")
+        self.count_tags()
+
+    def matches(self, text: str) -> set[int]:
+        """The rows a filter selects among those shown, by `id`."""
+        try:
+            return {id(row) for row in select(parse(text), self.shown)}
+        except QueryError:
+            return set()
+
+    # --- marks ------------------------------------------------------------------------------------------
+
+    def mark(self, rows: Iterable[PictureRow], on: bool | None = True) -> None:
+        """Mark rows, take the marks away, or with None turn each over."""
+        for row in rows:
+            row.marked = not row.marked if on is None else on
+            if row.marked:
+                self.marked.add(row.known.path)
+            else:
+                self.marked.discard(row.known.path)
+        self._publish("marks")
+        if "marked" in self.filter:
+            self._narrow()
+
+    def marked_rows(self) -> list[PictureRow]:
+        """Marked rows, in natural order."""
+        return [row for row in self.rows if row.marked] if self.marked else []
+
+    # --- captions ---------------------------------------------------------------------------------------
+
+    def save_caption(self, picture: Path, text: str, expected: Caption) -> Caption:
+        """Write a caption by hand, as one step of the history; the caption as it now stands on disk.
+
+        Needs no event loop: signals end the app through here.
+
+        Raises:
+            CaptionConflict: the file is another than `expected`.
+            DatasetError: it cannot be written.
+        """
+        if self.collection is None:
+            raise DatasetError("The pictures are still being read.", "Save again in a moment.")
+        outcome = self.collection.save_caption(picture, text, expected)
+        for conflict in outcome.conflicts:
+            raise CaptionConflict(picture, read_caption(picture).text if conflict.found is not None else "")
+        for path, why in outcome.left:
+            raise DatasetError(f"The caption {path.name} was left alone: {why}.")
+        return read_caption(picture)
+
+    # --- counts -----------------------------------------------------------------------------------------
+
+    def count(self, row: PictureRow) -> int:
+        """CLIP tokens of a caption; about so many where the base has no vocabulary here."""
+        if row.tokens is None:
+            row.tokens = self.count_text(row.caption)
+        return row.tokens
+
+    def count_text(self, caption: str) -> int:
+        """CLIP tokens of a text."""
+        if self.tokens is not None:
+            return self.tokens.count(caption)
+        from loratui.ui.widgets.caption_editor import tokens
+
+        return tokens(caption)
+
+    @property
+    def exact(self) -> bool:
+        """Whether tokens are counted and not guessed."""
+        return self.tokens is not None
+
+    def totals(self) -> tuple[int, int, int]:
+        """Pictures with a caption, pictures to look at, unusable files."""
+        if self._amiss[0] != len(self.rows):
+            self.calm = self._find_calm()
+            captioned = sum(1 for row in self.rows if row.known.caption)
+            look = sum(1 for row in self.rows if self.amiss(row))
+            broken = sum(1 for row in self.rows if row.known.code)
+            self._amiss = (len(self.rows), captioned, look - broken, broken)
+        return self._amiss[1:]
+
+    def _find_calm(self) -> frozenset[str]:
+        """Codes that ask for nothing: what more than half of the pictures look like is their style."""
+        found = Counter(code for row in self.rows for code in row.problems if code in _LOOKS)
+        return INFO | {code for code, count in found.items() if count * 2 > len(self.rows) > 4}
+
+    def amiss(self, row: PictureRow) -> bool:
+        """Whether somebody should look at this picture."""
+        return any(code not in self.calm for code in row.problems)
+
+    def count_tags(self) -> None:
+        """Count tags of what is shown and of all, in a thread when there are many."""
+        shown, rows = self.shown, self.rows
+
+        def count() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+            every = frequencies(rows)
+            return (every if len(shown) == len(rows) else frequencies(shown)), every
+
+        def take(here: list[tuple[str, int]], every: list[tuple[str, int]]) -> None:
+            self.tags_shown, self.tags_all = here, every
+            self._publish("tags")
+
+        if len(rows) <= _AT_ONCE:
+            take(*count())
+        else:
+
+            def work(_post: Post, _gone: Gone) -> None:
+                self.studio.call_later(take, *count())
+
+            self.studio.in_thread(work, "tags")
+
+    def _publish(self, what: str) -> None:
+        if what in {"pictures", "shown"}:
+            self._amiss = (-1, 0, 0, 0)
+        self.studio.state_changed.publish(what)
+
+
+def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:
+    """Tags with the number of pictures they stand in, the commonest first."""
+    counts: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for row in rows:
+        seen = set()
+        for tag in row.tag_list:
+            key = folded.get(tag)
+            if key is None:
+                key = folded[tag] = fold(tag)
+                spelled.setdefault(key, tag)
+            seen.add(key)
+        counts.update(seen)
+    return sorted(((spelled[key], n) for key, n in counts.items()), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _token_counter(base: str) -> ClipTokens | None:
+    """Exact counts where a vocabulary is at hand: the base's own, else that of an installed open_clip."""
+    from importlib.util import find_spec
+
+    from loratui.demo import base_path
+
+    places: list[Callable[[], ClipTokens | None]] = [
+        lambda: ClipTokens.of_base(base_path() if base == "demo" else Path(base).expanduser())
+    ]
+    spec = find_spec("open_clip")
+    if spec is not None and spec.origin:
+        packed = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+        places.append(lambda: ClipTokens.read(packed) if packed.is_file() else None)
+    for place in places:
+        try:
+            found = place()
+        except (LoratuiError, OSError):
+            continue
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,62 @@
+"""What can be done in the room of pictures: one table for keys, footer, help and palette."""
+
+from __future__ import annotations
+
+from loratui.ui.actions import Action
+
+ACTIONS: tuple[Action, ...] = (
+    Action("dataset.edit", "e", "edit", "edit", "Edit the caption of this picture", display="e"),
+    Action("dataset.mark", "space", "mark", "mark", "Mark this picture and move on", display="space"),
+    Action("dataset.batch", "b", "batch", "batch…", "Change many captions at once: choose an edit"),
+    Action("dataset.filter", "slash", "filter", "filter", "Show only pictures that a filter selects"),
+    Action("dataset.grid", "t", "grid", "grid", "Change between list and thumbnails"),
+    Action("dataset.trash", "d", "trash", "trash", "Move this picture, or the marked ones, to the trash"),
+    Action("dataset.undo", "u", "undo", "undo", "Take the last change back"),
+    Action("dataset.redo", "ctrl+r", "redo", "redo", "Do again what was taken back", show=False),
+    Action(
+        "dataset.command", "colon", "command", "command", "Type a command: an edit, sort, import, export…"
+    ),
+    Action(
+        "dataset.next",
+        "right_square_bracket",
+        "amiss(1)",
+        "next to look at",
+        "Next picture with a finding",
+    ),
+    Action(
+        "dataset.previous",
+        "left_square_bracket",
+        "amiss(-1)",
+        "",
+        "Previous picture with a finding",
+        show=False,
+    ),
+    Action("dataset.captioner", "c", "app.room('captions')", "caption…", "Go to the captioners"),
+    Action("dataset.tags", "number_sign", "tags", "tags", "Go to the tags: filter by, rename or remove one"),
+    Action("dataset.match", "n", "match(1)", "next match", "Next picture of the last filter", show=False),
+    Action("dataset.match_back", "N", "match(-1)", "", "Previous picture of the last filter", show=False),
+    Action(
+        "dataset.filters", "f", "filters", "saved filters", "Saved filters: use, keep, forget", show=False
+    ),
+    Action("dataset.sort", "o", "sort", "order", "Choose the order of the pictures", show=False),
+    Action("dataset.turn", "O", "turn", "other way round", "Turn the order around", show=False),
+    Action("dataset.invert", "v", "mark_all('turn')", "invert marks", "Turn all marks here over", show=False),
+    Action("dataset.mark_all", "a", "mark_all('on')", "mark all", "Mark all pictures shown here", show=False),
+    Action("dataset.unmark", "x", "mark_all('off')", "no marks", "Take all marks away", show=False),
+    Action("dataset.marked", "m", "only_marked", "only marked", "Show only the marked pictures", show=False),
+    Action(
+        "dataset.star", "greater_than_sign", "star(1)", "a star more", "One star more, up to 5", show=False
+    ),
+    Action("dataset.unstar", "less_than_sign", "star(-1)", "a star less", "One star less", show=False),
+    Action("dataset.copy", "y", "copy", "copy tags", "Copy the tags of this picture", show=False),
+    Action("dataset.paste", "p", "paste", "paste tags", "Add the copied tags to these pictures", show=False),
+    Action("dataset.editor", "E", "editor", "$EDITOR", "Edit captions in your own editor", show=False),
+    Action("dataset.restore", "D", "restore", "restore…", "Look into the trash and bring back", show=False),
+    Action("dataset.import", "", "command('import ')", "import…", "Copy a folder, zip or tar in"),
+    Action("dataset.export", "", "command('export ')", "export…", "Write the pictures for another trainer"),
+    Action(
+        "dataset.kind", "", "kind", "tags or prose", "Say what this caption is, where it was guessed wrong"
+    ),
+    Action("dataset.all", "escape", "clear_filter", "show all", "Clear the filter", show=False),
+    Action("dataset.train", "T", "app.room('train')", "train", "Go on to Train", show=False),
+)

@@ -1,0 +1,230 @@
+"""The pictures as thumbnails: as many as fit, with a cursor that walks in both directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from loratui.dataset.rows import PictureRow
+from loratui.ui import text
+from loratui.ui.drawing import strip
+from loratui.ui.signs import signs
+from loratui.ui.theme import palette
+from loratui.ui.widgets.line_list import LineList
+from loratui.ui.widgets.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from loratui.ui.app import LoratuiApp
+
+_SIZES = (8, 12, 16, 19, 26, 36, 54)
+_GAP = 2
+
+
+class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
+    """Half-block thumbnails of what the library shows; only those in sight are made."""
+
+    DEFAULT_CSS = """
+    PictureGrid { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1, 0)", "Picture before", show=False),
+        Binding("right,l", "move(1, 0)", "Next picture", show=False),
+        Binding("up,k", "move(0, -1)", "Row above", show=False),
+        Binding("down,j", "move(0, 1)", "Row below", show=False),
+        Binding("pageup", "move(0, -2)", "Page up", show=False),
+        Binding("pagedown", "move(0, 2)", "Page down", show=False),
+        Binding("ctrl+u", "half(-1)", "Half a page up", show=False),
+        Binding("ctrl+d", "half(1)", "Half a page down", show=False),
+        Binding("home,g", "ends(0)", "First", show=False, tooltip="First; gg works too"),
+        Binding("end,G", "ends(1)", "Last", show=False),
+        Binding("plus,equals_sign", "size(1)", "larger", id="grid.larger", tooltip="Larger thumbnails"),
+        Binding("minus", "size(-1)", "smaller", id="grid.smaller", tooltip="Smaller thumbnails"),
+        Binding("enter", "choose", "Edit the caption", show=False),
+    ]
+    cursor: reactive[int] = reactive(0, init=False)
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.thumbnails = Thumbnails(self)
+        self.count = 0
+        self.empty = ""
+        self._zoom = 3
+
+    @property
+    def _shown(self) -> list[PictureRow]:
+        return cast("LoratuiApp", self.app).library.shown
+
+    # --- measures ---------------------------------------------------------------------------------------
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Cells of one thumbnail: columns, rows."""
+        width, height = self.scrollable_content_region.size
+        # as many as fit, and then as wide as they may be
+        columns = max(6, (width + _GAP) // self.across - _GAP)
+        return columns, max(2, min(columns // 2, max(2, height - 1)))
+
+    @property
+    def across(self) -> int:
+        """Thumbnails in a row."""
+        return max(1, (self.scrollable_content_region.width + _GAP) // (_SIZES[self._zoom] + _GAP))
+
+    def _down(self) -> int:
+        return max(1, self.scrollable_content_region.height // (self.cell[1] + 1))
+
+    def _fit(self) -> None:
+        lines = -(-self.count // self.across) * (self.cell[1] + 1)
+        self.virtual_size = Size(self.scrollable_content_region.width, lines)
+
+    # --- what is shown ----------------------------------------------------------------------------------
+
+    def show_rows(self, count: int, cursor: int | None = None) -> None:
+        """Say that there are `count` pictures now, and paint them."""
+        self.count = count
+        self._fit()
+        wanted = self.cursor if cursor is None else cursor
+        self.cursor = max(0, min(wanted, count - 1))
+        self._into_view()
+        self.refresh()
+
+    def say(self, empty: str) -> None:
+        """Change what an empty grid says."""
+        self.empty = empty
+        if not self.count:
+            self.refresh()
+
+    def on_resize(self) -> None:
+        """Other thumbnails are in sight."""
+        self._fit()
+        self._into_view()
+
+    def watch_cursor(self, _old: int, _new: int) -> None:
+        """Repaint, scroll, and tell."""
+        self._into_view()
+        self.refresh()
+        self.post_message(LineList.Moved(self, self.cursor))
+
+    def watch_has_focus(self, value: bool) -> None:
+        """The cursor shows where the focus is."""
+        super().watch_has_focus(value)
+        self.refresh()
+
+    def _into_view(self) -> None:
+        high = self.cell[1] + 1
+        top, first = self.scroll_offset.y, self.cursor // self.across * high
+        if first < top:
+            self.scroll_to(y=first, animate=False)
+        elif first + high > top + self.scrollable_content_region.height:
+            self.scroll_to(y=first + high - self.scrollable_content_region.height, animate=False)
+
+    # --- keys -------------------------------------------------------------------------------------------
+
+    def action_move(self, by: int, rows: int) -> None:
+        """Move the cursor; a jump of two rows means a page."""
+        if abs(rows) == 2:
+            rows = (1 if rows > 0 else -1) * self._down()
+        self._go(self.cursor + by + rows * self.across)
+
+    def action_half(self, by: int) -> None:
+        """Move the cursor by half pages."""
+        self._go(self.cursor + by * max(1, self._down() // 2) * self.across)
+
+    def action_ends(self, last: int) -> None:
+        """To the first or the last picture."""
+        self._go(self.count - 1 if last else 0)
+
+    def action_size(self, by: int) -> None:
+        """Larger or smaller thumbnails."""
+        self._zoom = max(0, min(len(_SIZES) - 1, self._zoom + by))
+        self._fit()
+        self._into_view()
+        self.refresh()
+
+    def action_choose(self) -> None:
+        """Tell that the picture under the cursor is wanted."""
+        if self.count:
+            self.post_message(LineList.Chosen(self, self.cursor))
+
+    def _go(self, to: int) -> None:
+        if self.count:
+            self.cursor = max(0, min(to, self.count - 1))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click moves the cursor, a second one on the same picture chooses it."""
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        columns, rows = self.cell
+        place = (offset.y + self.scroll_offset.y) // (rows + 1) * self.across + offset.x // (columns + _GAP)
+        if place < self.count:
+            if place == self.cursor and event.chain == 2:
+                self.action_choose()
+            self.cursor = place
+
+    # --- drawing ----------------------------------------------------------------------------------------
+
+    def refresh_row(self, _index: int) -> None:
+        """Paint again after a mark or a star changed."""
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line across the grid."""
+        width = self.scrollable_content_region.width
+        base, colours = self.visual_style.rich_style, palette(self)
+        if not self.count:
+            lines = [part for line in self.empty.split("\n") for part in text.wrap(line, max(10, width - 4))]
+            at = y - max(0, (self.size.height - len(lines)) // 3)
+            return strip([("  " + lines[at] if 0 <= at < len(lines) else "", colours.muted)], width, base)
+        columns, rows = self.cell
+        band, line = divmod(y + self.scroll_offset.y, rows + 1)
+        shown = self._shown
+        parts: list[Strip] = []
+        for place in range(band * self.across, min((band + 1) * self.across, self.count, len(shown))):
+            if parts:
+                parts.append(Strip.blank(_GAP, base))
+            if line == rows:
+                parts.append(self._label(shown[place], place, columns, base))
+            else:
+                parts.append(self._thumb(shown[place], place, line, base))
+        return Strip.join(parts).adjust_cell_length(width, base)
+
+    def _label(self, picture: PictureRow, place: int, columns: int, base: Style) -> Strip:
+        colours, app = palette(self), cast("LoratuiApp", self.app)
+        here = place == self.cursor
+        name = text.plain(picture.known.path.stem if columns < 16 else picture.known.path.name)
+        flags = signs(picture, app.data_settings, app.library.calm)
+        tail = "".join(s.sign for s in flags[:3]) + (f"★{picture.stars}" if picture.stars else "")
+        head = "●" if picture.marked else ""
+        room = max(1, columns - len(head) - (len(tail) + 1 if tail else 0))
+        tint = colours.red if picture.known.code else colours.accent if here else colours.muted
+        pieces = [(head, colours.accent), (text.fit(name, room), tint), (" " if tail else "", None)]
+        back = (colours.cursor if self.has_focus else colours.cursor_idle) if here else Style()
+        return strip([*pieces, (tail, colours.amber)], columns, base + back)
+
+    def _thumb(self, picture: PictureRow, place: int, line: int, base: Style) -> Strip:
+        colours = palette(self)
+        columns, rows = self.cell
+        made = None if picture.known.code else self.thumbnails.get(picture.known.path, columns, rows)
+        if not made:
+            words = "✖" if picture.known.code or made == [] else "·"
+            middle = words.center(columns) if line == rows // 2 else ""
+            drawn = strip([(middle, colours.red if words == "✖" else colours.faint)], columns, base)
+        else:
+            at = line - (rows - len(made)) // 2
+            body = made[at] if 0 <= at < len(made) else Strip.blank(columns, base)
+            left = (columns - body.cell_length) // 2
+            drawn = Strip.join([Strip.blank(left, base), body]).adjust_cell_length(columns, base)
+        if place != self.cursor:
+            return drawn
+        # the cursor: corners in the accent, the picture itself stays untouched in its middle
+        edge = {0: "▛▜", rows - 1: "▙▟"}.get(line, "▌▐")
+        mark = base + (colours.accent if self.has_focus else colours.muted)
+        inner = drawn.crop(1, columns - 1)
+        return Strip.join([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])
