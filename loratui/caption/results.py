@@ -89,7 +89,7 @@ class Results:
         fresh = list(results)
         lines = []
         for r in fresh:
-            said = {name: _as_json(answer) for name, answer in r.said.items()}
+            said = {name: said_json(answer) for name, answer in r.said.items()}
             lines.append({"kind": "said", "i": r.index, "rel": r.rel, "said": said, "s": round(r.seconds, 4)})
         self._append(lines, sync=True)
         for r in fresh:
@@ -144,7 +144,7 @@ class Results:
         if record.get("kind") == "said":
             said = record.get("said")
             pairs = said.items() if isinstance(said, dict) else ()
-            result.said = {name: _from_json(answer) for name, answer in pairs if isinstance(answer, dict)}
+            result.said = {name: said_of(answer) for name, answer in pairs if isinstance(answer, dict)}
             result.seconds = float(record.get("s") or 0.0)
         elif record.get("kind") == "end" and record.get("state") in {"written", "left", "failed"}:
             result.state = record["state"]
@@ -152,18 +152,22 @@ class Results:
             result.text = str(record.get("text") or "")
 
 
-def _as_json(answer: Said) -> dict[str, Any]:
+def said_json(answer: Said) -> dict[str, Any]:
+    """An answer as plain JSON."""
     out: dict[str, Any] = {}
     if answer.text:
         out["text"] = answer.text
     if answer.tags:
         out["tags"] = [[t.text, round(t.confidence, 4), t.facet] for t in answer.tags]
+    if answer.error:
+        out["error"] = answer.error
     return out
 
 
-def _from_json(answer: Mapping[str, Any]) -> Said:
+def said_of(answer: Mapping[str, Any]) -> Said:
+    """The inverse of `said_json`; what is damaged is left out."""
     try:
         tags = msgspec.convert(answer.get("tags") or [], list[tuple[str, float, str]])
     except msgspec.ValidationError:
         tags = []
-    return Said(str(answer.get("text") or ""), tuple(Tag(*t) for t in tags))
+    return Said(str(answer.get("text") or ""), tuple(Tag(*t) for t in tags), str(answer.get("error") or ""))

@@ -82,10 +82,11 @@ def read_caption_file(path: Path) -> Caption:
         raise DatasetError(
             f"The caption {path} cannot be read: {error.strerror}.", "Check the file's owner and mode."
         ) from error
-    return _decode(raw, path)
+    return decode_caption(raw, path)
 
 
-def _decode(raw: bytes, path: Path) -> Caption:
+def decode_caption(raw: bytes, path: Path) -> Caption:
+    """A caption from the bytes of its file."""
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "")
     if encoding.startswith("utf-16"):
         text = raw[2:].decode(encoding, errors="replace")
@@ -135,7 +136,7 @@ def write_caption(picture: Path, text: str, expected: Caption | None = None) -> 
             f"The caption {old.path} cannot be written: {error.strerror}.",
             "Check that the folder is not read-only and the disk is not full; the old caption is untouched.",
         ) from error
-    return _decode(data, old.path)
+    return decode_caption(data, old.path)
 
 
 def _encode(text: str, old: Caption) -> bytes:

@@ -268,7 +268,7 @@ def job_python() -> str:
         MissingPackageError: it lacks torch or another package that training needs.
         RequestError: the user config cannot be read.
     """
-    named = os.environ.get("LORATUI_PYTHON") or _configured_python()
+    named = named_python()
     if named:
         program = _program(str(Path(named).expanduser()) if "/" in named else named)
         if Path(program) != Path(sys.executable):
@@ -280,6 +280,15 @@ def job_python() -> str:
             f"Training needs packages that are not installed: {', '.join(missing)}.", _ADVICE
         )
     return sys.executable
+
+
+def named_python() -> str:
+    """The interpreter that the user named for jobs, empty for none.
+
+    Raises:
+        RequestError: the user config cannot be read.
+    """
+    return os.environ.get("LORATUI_PYTHON") or _configured_python()
 
 
 def _configured_python() -> str:
