@@ -9,6 +9,7 @@ from loratui.cli.output import Output
 
 if TYPE_CHECKING:
     from loratui.captioners.spec import CaptionerSpec
+    from loratui.project.project import Project
 
 
 def add(commands: Any) -> None:
@@ -41,6 +42,13 @@ def add(commands: Any) -> None:
         help="an option, as in beams=1, wd.top_k=20 or template='{trigger}, {blip}'; may be repeated",
     )
     caption.add_argument("--name", default="", metavar="N", help="what to call the run")
+    caption.add_argument(
+        "--try",
+        dest="picture",
+        default="",
+        metavar="PICTURE",
+        help="only say what would be written for this picture; nothing is changed",
+    )
     caption.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     caption.add_argument("--json", action="store_true", help="print the result as JSON")
     caption.set_defaults(run=run_caption)
@@ -65,6 +73,8 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
     values = parse_set(args.settings)
     if args.mode:
         values["mode"] = args.mode
+    if args.picture:
+        return _try(project, args, values, out)
     plan = prepare_captions(project, args.model, values)
     left_out = {"pinned": plan.pinned, "captioned": plan.captioned, "other": plan.other}
     if not plan.pictures:
@@ -99,6 +109,51 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
     if state.state == "finished" and answer["written"]:
         out.line(f"  loratui undo {args.dir}   takes all of it back")
     return 0 if state.state == "finished" else 1
+
+
+def _try(project: Project, args: argparse.Namespace, values: dict[str, Any], out: Output) -> int:
+    """Say what would be written for one picture."""
+    import contextlib
+    from pathlib import Path
+
+    from loratui.caption.choosing import choose
+    from loratui.caption.describe import Describer, Question
+    from loratui.dataset.sidecar import read_caption
+
+    settings, captioners = choose(args.model, values)
+    picture = Path(args.picture).expanduser()
+    if not picture.is_file():
+        scan = project.scan()
+        named = [p.path for p in scan.pictures if args.picture in (p.rel, p.path.name)]
+        picture = named[0] if named else picture
+    before = read_caption(picture).text
+    with contextlib.closing(Describer()) as describer:
+        answer = describer.ask(
+            Question(picture.absolute(), settings, captioners, project.trigger, before),
+            lambda what: out.progress(what),
+        )
+    out.end_progress()
+    said = {
+        name: {
+            "text": one.text,
+            "tags": [{"tag": t.text, "confidence": t.confidence, "facet": t.facet} for t in one.tags],
+            "error": one.error,
+            "seconds": answer.seconds.get(name, 0.0),
+        }
+        for name, one in answer.said.items()
+    }
+    out.document(
+        {"picture": str(picture), "caption": answer.text, "dropped": list(answer.dropped), "said": said}
+    )
+    for name, one in answer.said.items():
+        out.line(f"{name}, {answer.seconds.get(name, 0.0):.2f} s")
+        if one.text or one.error:
+            out.line(f"  {one.text or one.error}")
+        for tag in one.tags:
+            sure = f"{tag.confidence:.2f}" if tag.confidence >= 0 else "   -"
+            out.line(f"  {sure}  {tag.text}{f'  ({tag.facet})' if tag.facet else ''}")
+    out.line(f"caption: {answer.text}")
+    return 0
 
 
 def run_captioners(args: argparse.Namespace, out: Output) -> int:

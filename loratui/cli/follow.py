@@ -49,10 +49,13 @@ def _progress(state: RunState) -> str:
     # work after the last step (verifying, scoring) is told by its own counter
     finishing = state.progress is not None and state.progress.done < state.progress.total
     if state.state == "running" and state.step and not finishing:
-        parts = [f"step {state.step}/{state.steps}"]
+        captioning = state.job == "caption"
+        parts = [f"{'picture' if captioning else 'step'} {state.step}/{state.steps}"]
+        if captioning and state.images_s:
+            parts.append(f"{state.images_s:.1f} images/s")
         if state.loss is not None:
             parts.append(f"loss {state.loss_smooth if state.loss_smooth is not None else state.loss:.4f}")
-        if state.step_s:
+        if state.step_s and not captioning:
             parts.append(
                 f"{1 / state.step_s:.2f} steps/s" if state.step_s < 1 else f"{state.step_s:.2f} s/step"
             )

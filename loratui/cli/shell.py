@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the commands by name."""
-    from loratui.cli import captions, catalog, doctor, files, hub, projects, runs, training, weights
+    from loratui.cli import captions, catalog, doctor, files, hub, projects, review, runs, training, weights
 
     parser = Parser(
         prog="loratui",
@@ -46,7 +46,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
-    for group in (training, projects, files, captions, runs, weights, catalog, hub, doctor):
+    for group in (training, projects, files, captions, review, runs, weights, catalog, hub, doctor):
         group.add(commands)
     return parser, dict(commands.choices)
 

@@ -43,7 +43,7 @@ def main(context: Any) -> None:
         rest = [p for p in plan.pictures if p.index not in results.by_index]
         context.rewind(len(pictures) - len(rest))
         if rest:
-            _describe(context, plan, rest, writer)
+            _describe(context, plan, rest, writer, progress)
         _finish(context, results, plan, len(pictures))
     finally:
         results.close()
@@ -63,7 +63,7 @@ def _take_up(results: Any, writer: Any, pictures: dict[int, Any], written: set[P
         writer.write(rest)
 
 
-def _describe(context: Any, plan: Any, rest: list[Any], writer: Any) -> None:
+def _describe(context: Any, plan: Any, rest: list[Any], writer: Any, progress: _Progress) -> None:
     """Load the captioners and ask them about all pictures that are left."""
     from loratui.caption.engine import BatchSize, Engine
 
@@ -86,6 +86,7 @@ def _describe(context: Any, plan: Any, rest: list[Any], writer: Any) -> None:
 
     engine = Engine(captioners, sizes, plan.settings.workers, memory.peak, smaller)
     context.set_state("running")
+    progress.begin()
     requests = _Requests(context)
     writer.start()
     try:
@@ -136,6 +137,10 @@ class _Progress:
         self.context = context
         self.results = results
         self.total = total
+        self.at = time.monotonic()
+
+    def begin(self) -> None:
+        """The models are loaded: the clock of speed starts."""
         self.at = time.monotonic()
 
     def tell(self, done: list[Any]) -> None:
