@@ -42,8 +42,8 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     watch = Watch(run)
     watch.folded, watch.tail.offset = folded.state, folded.offset
     events = watch.poll()
-    post(RunSeen(run, _snapshot(watch.state)))
-    post(RunSeen(run, _snapshot(watch.state), _last_events(run, watch.tail.offset), earlier=True))
+    post(RunSeen(run, frozen(watch.state)))
+    post(RunSeen(run, frozen(watch.state), _last_events(run, watch.tail.offset), earlier=True))
     _post_settings(run, post)
     curves = Curves()
     later = [*events, *_old_points(watch, curves, folded.offset, post, cancelled)]
@@ -61,7 +61,7 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
         mark = f"{watch.state.state} {watch.state.reason}"
         if events or mark != shown:
             shown = mark
-            post(RunSeen(run, _snapshot(watch.state), () if watch.tail.restarted else events))
+            post(RunSeen(run, frozen(watch.state), () if watch.tail.restarted else events))
         time.sleep(POLL_S)
 
 
@@ -86,7 +86,7 @@ def _old_points(
             looked = time.monotonic()
             fresh = watch.poll()
             later += fresh
-            post(RunSeen(watch.run, _snapshot(watch.state), fresh))
+            post(RunSeen(watch.run, frozen(watch.state), fresh))
         time.sleep(0.001)
     return later
 
@@ -121,10 +121,10 @@ def replay(run: RunDir, post: Post, cancelled: Cancelled, clock: ReplayClock) ->
             for event in batch:
                 curves.apply(event)
             post(CurvesRead(run, curves))
-            post(RunSeen(run, _snapshot(state), batch, earlier=True))
+            post(RunSeen(run, frozen(state), batch, earlier=True))
             first = False
         elif batch:
-            post(RunSeen(run, _snapshot(state), batch))
+            post(RunSeen(run, frozen(state), batch))
         if clock.frozen:
             return
         time.sleep(POLL_S)
@@ -203,7 +203,7 @@ def _last_events(run: RunDir, end: int) -> list[dict[str, Any]]:
         return []
 
 
-def _snapshot(state: RunState) -> RunState:
+def frozen(state: RunState) -> RunState:
     """A copy whose lists no worker changes any more."""
     made = copy.copy(state)
     for name in (
@@ -217,6 +217,8 @@ def _snapshot(state: RunState) -> RunState:
         "verified",
         "scores",
         "warnings",
+        "captions",
+        "counts",
     ):
         setattr(made, name, copy.copy(getattr(state, name)))
     return made

@@ -23,7 +23,7 @@ class ActionProvider(Provider):
         if isinstance(self.screen, Room):
             found += [(action, self.screen) for action in self.screen.ACTIONS]
         found += [(action, self.app) for action in getattr(self.app, "ACTIONS", ())]
-        return [(a, node) for a, node in found if a.id != "app.palette"]
+        return [(a, node) for a, node in found if a.id != "app.palette" and _possible(a, node)]
 
     async def discover(self) -> Hits:
         """All of them, while nothing is typed."""
@@ -40,6 +40,15 @@ class ActionProvider(Provider):
 
     async def _run(self, action: Action, node: object) -> None:
         await self.app.run_action(action.action, node)  # type: ignore[arg-type]
+
+
+def _possible(action: Action, node: object) -> bool:
+    """Whether the action has a meaning where the room stands now."""
+    name, _, rest = action.action.partition("(")
+    if "." in name or not isinstance(node, Room):
+        return True
+    parameters = tuple(part.strip(" '\"") for part in rest.rstrip(")").split(",") if part.strip())
+    return node.check_action(name, parameters) is not False
 
 
 def _name(action: Action) -> Content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Watching(App[None]):
     """What is known of project, runs and machine. Workers read in threads and post; the handlers own it.
 
     `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics; and of the
-    library: pictures, shown, marks, tags.
+    library: pictures, shown, marks, tags, caption_only.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Watching(App[None]):
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
         self.watched: Watched | None = None
         self.reading: Reading | None = None
+        self.caption_only: frozenset[Path] | None = None
         self.state_changed: Signal[str] = Signal(self, "state-changed")
 
     @property
@@ -199,6 +200,12 @@ class Watching(App[None]):
             pictures[at] = replace(picture, caption=line, caption_path=known.caption_path, problems=problems)
         self.scan = replace(self.scan, pictures=tuple(pictures))
         self.state_changed.publish("scan")
+
+    async def caption_pictures(self, pictures: Iterable[Path]) -> None:
+        """Go to Captions with these pictures alone."""
+        self.caption_only = frozenset(pictures)
+        self.state_changed.publish("caption_only")
+        await self.action_room("captions")
 
     def action_rescan(self) -> None:
         """Read pictures and captions again."""

@@ -49,7 +49,40 @@ def hostile_project(folder: Path) -> RunWriter:
     run.write("verified", path="x", matched={HOSTILE: [1, 1]}, problems=[])
     run.write("scored", scores={HOSTILE: 0.5})
     run.write("log", level="info", message="seen in the log")
+    hostile_captions(root)
     return run
+
+
+def hostile_captions(root: Path) -> None:
+    """A caption run whose model, pictures and settings are an enemy's; its captions wait for a verdict."""
+    from loratui.caption.results import Result, Results
+    from loratui.captioners.protocol import Said, Tag
+    from loratui.dataset.sidecar import read_caption
+
+    run = RunWriter(root, "words", job="caption", family=HOSTILE, name=HOSTILE, steps=99)
+    pictures = sorted((root / "dataset").glob("[0-9]*.png"))
+    rows = (json.dumps({"path": str(p), "rel": f"dataset/{p.name}"}) for p in pictures)
+    run.run.manifest_path.write_text("".join(f"{row}\n" for row in rows))
+    (run.run.path / "run.toml").write_text(
+        f"[run]\njob = 'caption'\n[caption]\ntemplate = {json.dumps(HOSTILE)}\n"
+        f"[captioner.wd]\nmodel = {json.dumps(HOSTILE)}\n[located.wd]\nname = {json.dumps(HOSTILE)}\n"
+    )
+    results = Results(run.run.path, write=True)
+    for index, path in enumerate(pictures):
+        said = {HOSTILE: Said(HOSTILE, (Tag(HOSTILE, 0.5, HOSTILE),)), "wd": Said(error=HOSTILE)}
+        result = Result(index, f"dataset/{path.name}", said)
+        results.add([result])
+        results.close_picture(result, "written", "", read_caption(path).text)
+    results.close()
+    run.alive()
+    run.write("state", state="running")
+    run.write("progress", what=HOSTILE, done=1, total=3)
+    run.write("captioned", index=0, rel=HOSTILE, state="written", text=HOSTILE, reason="")
+    run.write(
+        "captioned", index=1, rel=f"dataset/{pictures[0].name}", state="failed", text="", reason=HOSTILE
+    )
+    run.write("warning", code="x", message=HOSTILE, advice=HOSTILE)
+    run.run.path.rename(root / "runs" / "20250101-000000-words")  # the other one is newer, and watched
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
@@ -72,9 +105,13 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         look("not saved", "x")
         look("saved", "ctrl+s")
         look("mark", "escape")
-        look("missing first", "2")
-        look("saved", "enter")
-        look("order", "escape")
+        look("newest captions", "2")
+        look("to look over", "r")
+        app.press("j", 0.4)
+        look("keep", "e")
+        look("Kept as edited", "y", "ctrl+s")
+        look("captioners", "escape")
+        look("try", "]")
         look("evil␛]5", "3")
         look("seen in the log", "4")
         look("asked for", "s")
@@ -82,17 +119,17 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
             run.write("ack", id=request.id, request="save", ok=False, reason=f"because {HOSTILE}")
         look("refused: because")
         look("leave it", "x")
-        look("save now", "escape")
+        app.press("escape", 0.6)  # a toast that goes would answer before the dialog does
         look("One prompt a line", "e")
-        look("save now", "escape")
+        app.press("escape", 0.6)
         look("larger", "5")
         look("started", "6")
         look("in this screen", "?")
-        look("open", "escape")
+        app.press("escape", 0.6)
         look("what do you want to do?", "ctrl+p")
         look("save", "s", "a")
         run.write("state", state="failed", reason=f"it broke {HOSTILE}", advice=HOSTILE)
-        look("open", "escape")
+        app.press("escape", 0.6)
         look("it broke", "4")
         app.press("ctrl+q", 1.0)
         raw = bytes(app.raw)

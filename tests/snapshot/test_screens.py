@@ -50,6 +50,8 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     time.tzset()
     monkeypatch.setenv("LORATUI_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("LORATUI_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("LORATUI_MODELS", "/models")
+    monkeypatch.setenv("HF_HUB_CACHE", "/hub")
     monkeypatch.setattr(machine.Machine, "read", lambda self, at, pid=0: CPU)
     monkeypatch.setattr(Library, "MEASURES", False)
     usage = type(shutil.disk_usage("/"))(10**12, 10**11, 118 * 10**9)
@@ -71,7 +73,11 @@ async def rest(app: LoratuiApp, pilot: Any) -> str:
     for _ in range(200):
         await pilot.pause(0.05)
         busy = any(
-            w.group in {"scan", "plan", "decode", "thumbnails", "presets", "batch"} and w.is_running
+            w.is_running
+            and (
+                w.group in {"scan", "plan", "decode", "thumbnails", "presets", "batch"}
+                or w.group.startswith("caption-")
+            )
             for w in app.workers
         )
         now = text_of(app)

@@ -1,235 +1,361 @@
-"""Room 2: the captions as texts: what is missing, what is long, what they have in common."""
+"""Room 2: choose captioners and try them on a picture, watch a run, look over what it wrote."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import ClassVar
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from rich.cells import cell_len
+from rich.style import Style
+from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
+from textual.containers import Horizontal
+from textual.widget import Widget
 
-from loratui.ui import figures, text
+from loratui.runs.state import ENDED
+from loratui.ui import captioning, figures
 from loratui.ui.actions import Action, bindings
-from loratui.ui.drawing import Row, meter
-from loratui.ui.pictures import Seen, see
-from loratui.ui.screens.room import Room
+from loratui.ui.captioning import Choices
+from loratui.ui.drawing import Row
+from loratui.ui.panels.caption_review import CaptionReview
+from loratui.ui.panels.caption_run import CaptionRun
+from loratui.ui.panels.caption_setup import CaptionSetup
+from loratui.ui.panels.caption_try import CaptionTry
+from loratui.ui.screens.captions_keys import ACTIONS, LAYOUT, PAGE_ACTIONS
+from loratui.ui.screens.captions_review import ReviewPart
 from loratui.ui.theme import Palette
-from loratui.ui.widgets.caption_editor import CaptionEditor, tokens
 from loratui.ui.widgets.facts import Facts
-from loratui.ui.widgets.image_view import ImageView
+from loratui.ui.widgets.form import Form
 from loratui.ui.widgets.line_list import LineList
 
-_MOST_TOKENS = 75
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loratui.caption.describe import Describer
+    from loratui.caption.plan import CaptionPlan
+    from loratui.errors import Problem
+
+_PAGES = (("setup", "set up"), ("live", "run"), ("review", "look over"))
+_FIRST = {"setup": "captioners", "live": "live-captions", "review": "queue"}
+_MODES = ("missing", "replace", "append", "prepend")
 
 
-class CaptionsRoom(Room):
-    """All captions in one list, those that are missing first; written and mended beside it."""
+class CaptionsRoom(ReviewPart):
+    """Three pages: set up, run, look over; a try on one picture beside the first."""
 
-    ACTIONS: ClassVar[tuple[Action, ...]] = (
-        Action("captions.edit", "e", "edit", "edit", "Edit this caption", display="enter"),
-        Action(
-            "captions.next",
-            "right_square_bracket",
-            "next(1)",
-            "next without",
-            "Next picture without a caption",
-        ),
-        Action("captions.order", "o", "order", "order", "Order by what is missing, by length, or by name"),
-    )
+    AUTO_FOCUS = ""
+    ACTIONS: ClassVar[tuple[Action, ...]] = ACTIONS
     BINDINGS = bindings(ACTIONS)
-    ORDERS: ClassVar[tuple[str, ...]] = ("missing first", "longest first", "by name")
-    DEFAULT_CSS = """
-    CaptionsRoom #summary { height: 1; padding: 0 2; }
-    CaptionsRoom #split { height: 1fr; }
-    CaptionsRoom #list-panel { width: 14fr; padding: 0; }
-    CaptionsRoom #right { width: 9fr; }
-    CaptionsRoom #preview-panel { height: 1fr; }
-    CaptionsRoom #caption-panel { height: 8; }
-    CaptionsRoom #often { height: 10; }
-    CaptionsRoom.-low #often { display: none; }
-    CaptionsRoom.-low #caption-panel { height: 7; }
-    """
+    DEFAULT_CSS = LAYOUT
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[Seen] = []
-        self._order = 0
-        self._often: list[tuple[str, int]] = []
+        self._choices = Choices()
+        self._number = 0
+        self._tries = 0
+        self._trying = False
+        self._plan: CaptionPlan | None = None
+        self._problems: Sequence[Problem] = ()
+        self._read = False
+        self._describer: Describer | None = None
+        self._asked: tuple[Path, str] = (Path(), "")
+        self._spots: list[tuple[int, int, str]] = []
 
     def body(self) -> ComposeResult:
-        """List, preview, editor, frequencies."""
+        """The pages, one in sight."""
         yield Facts(self._summary, id="summary")
-        with Horizontal(id="split"):
-            with Vertical(id="list-panel", classes="panel") as panel:
-                panel.border_title = "captions"
-                yield LineList(self._row, self._heading, "Reading the captions…", id="captions")
-            with Vertical(id="right"):
-                with Vertical(id="preview-panel", classes="panel"):
-                    yield ImageView(id="preview")
-                with Vertical(id="caption-panel", classes="panel") as editor:
-                    editor.border_title = "caption"
-                    yield CaptionEditor(id="caption")
-                often = Facts(self._frequencies, id="often", classes="panel")
-                often.border_title = "often"
-                yield often
+        with Horizontal(id="setup-page"):
+            yield CaptionSetup(self._choices)
+            yield CaptionTry()
+        yield CaptionRun(self.studio.root)
+        yield CaptionReview()
 
     def on_mount(self) -> None:
-        """Start in the list."""
+        """Start with the captioners."""
         super().on_mount()
-        self.query_one(LineList).focus()
+        self.follow("caption_only")
+        self.query_one("#captioners", LineList).focus()
 
     def follow(self, what: str) -> None:
-        """New pictures or captions."""
-        if what == "graphics":
-            self.query_one(ImageView).again()
-        if what != "scan" or self.studio.scan is None:
-            return
-        before = self._current()
-        data = self.studio.data_settings
-        self._rows = [see(picture, data) for picture in self.studio.scan.pictures]
-        counter: Counter[str] = Counter()
-        for seen in self._rows:
-            counter.update({part.strip() for part in seen.picture.caption.split(",") if part.strip()})
-        self._often = counter.most_common(40)
-        self._arrange(before)
+        """The project, its pictures, its runs, the machine."""
+        project = self.studio.project
+        if what in {"project", "scan"} and project is not None and not self._read:
+            self._read = True
+            self._thread(partial(captioning.read_catalog, project), "captioners")
+        if what == "scan" and self.studio.scan is not None:
+            self._show_pictures()
+            self._check()
+            self._read_review()
+        elif what == "runs":
+            self._find_run()
+        elif what == "machine":
+            self.query_one(CaptionSetup).reading = self.studio.reading
+        elif what == "caption_only" and self.studio.caption_only is not None:
+            self._choices.only = self.studio.caption_only
+            self._show_page("setup")
+            self._show_pictures()
+            self._check()
 
-    def _arrange(self, keep: Seen | None) -> None:
-        if self._order == 0:
-            self._rows.sort(key=lambda s: (bool(s.picture.caption), s.tokens <= _MOST_TOKENS))
-        elif self._order == 1:
-            self._rows.sort(key=lambda s: -s.tokens)
-        view = self.query_one(LineList)
-        at = next(
-            (i for i, s in enumerate(self._rows) if keep is not None and s.picture.path == keep.picture.path),
-            None,
-        )
-        view.say("No pictures yet: 1 says where they belong.")
-        view.show_rows(len(self._rows), at)
-        self.query_one("#list-panel").border_subtitle = self.ORDERS[self._order]
+    def on_unmount(self) -> None:
+        """No model stays loaded for a window that is gone."""
+        if self._describer is not None:
+            self._describer.close()
+
+    # pages
+
+    def _show_page(self, page: str) -> None:
+        self._page = page
+        for name, _ in _PAGES:
+            self.set_class(name == page, f"-{name}")
+        self.remove_class("-trying")
+        self.query_one(f"#{_FIRST[page]}", LineList).focus()
+        self.refresh_bindings()
         self.query_one("#summary", Facts).redraw()
-        self.query_one("#often", Facts).redraw()
-        self._show_current()
 
-    def _current(self) -> Seen | None:
-        cursor = self.query_one(LineList).cursor
-        return self._rows[cursor] if cursor < len(self._rows) else None
+    def action_page(self, page: str) -> None:
+        """Go to a page."""
+        self._show_page(page)
+        if page == "review":
+            self._read_review()
 
-    @on(LineList.Moved)
-    def _show_current(self) -> None:
-        seen = self._current()
-        panel = self.query_one("#preview-panel")
-        self.query_one(ImageView).show(seen.picture.path if seen is not None else None)
-        self.query_one(CaptionEditor).open(seen.picture.path if seen is not None else None)
-        name = text.shorten(text.plain(seen.picture.path.name), 36) if seen is not None else "picture"
-        panel.border_title = Content(name)
+    def action_leave_page(self) -> None:
+        """Stop a try, or go back to choosing."""
+        if self._trying:
+            self._trying = False
+            self._tries += 1
+            if self._describer is not None:
+                self._describer.stop()
+            self.query_one(CaptionTry).go(0, self._key())
+            self.refresh_bindings()
+        elif self.has_class("-trying") or self._page != "setup":
+            self._show_page("setup")
+        elif isinstance(self.focused, Widget) and self.focused.id != "captioners":
+            self.query_one("#captioners", LineList).focus()
 
-    # drawing
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what the page has is offered; None keeps it in the help."""
+        for page, actions in PAGE_ACTIONS.items():
+            if action in actions and page != self._page:
+                return False
+        alive = self._state is not None and self._state.state not in ENDED
+        if action in {"pause", "stop"}:
+            return True if alive else None
+        if action == "resume_run":
+            return self._state is not None and self._state.state in ENDED - {"finished"}
+        if action == "page":
+            page = str(parameters[0]) if parameters else ""
+            return page != self._page and (page != "live" or self._run is not None)
+        if action == "scope":
+            return self.studio.caption_only is not None
+        if action in {"accept", "edit", "reject", "skip", "accept_all", "order"}:
+            return True if self._waiting else None
+        if action in {"try", "compare", "picture"}:
+            return True if self.query_one(CaptionTry).picture is not None else None
+        return super().check_action(action, parameters)
 
     def _summary(self, width: int, height: int, colours: Palette) -> list[Row]:
-        if self.studio.scan is None:
-            return [[("reading…", colours.muted)]]
-        missing = sum(1 for s in self._rows if not s.picture.caption)
-        long = sum(1 for s in self._rows if s.tokens > _MOST_TOKENS)
-        project = self.studio.project
-        trigger = project.trigger.casefold() if project is not None else ""
-        row: Row = [(figures.plural(len(self._rows) - missing, "caption"), colours.text)]
-        gap = ("  ·  ", colours.faint)
-        row += [gap, (f"{figures.count(missing)} missing", colours.amber if missing else colours.muted)]
-        if long:
-            row += [gap, (f"{figures.count(long)} over {_MOST_TOKENS} tokens", colours.amber)]
-        if trigger:
-            holding = sum(1 for s in self._rows if trigger in s.picture.caption.casefold())
-            words = (
-                f"trigger “{text.shorten(text.plain(project.trigger if project else ''), 24)}” in {holding}"
-            )
-            row += [gap, (words, colours.text)]
-        return [row]
+        """The pages, and how things stand."""
+        row: Row = []
+        self._spots = []
+        at = 0
+        for page, words in _PAGES:
+            label = words
+            if page == "live" and self._state is not None:
+                label += f" {figures.count(self._state.step)}/{figures.count(self._state.steps)}"
+            elif page == "review" and self._waiting:
+                label += f" {figures.count(self._waiting)}"
+            here = page == self._page
+            tint = colours.accent + Style(bold=True) if here else colours.muted
+            if page == "live" and self._state is not None and self._state.state not in ENDED and not here:
+                tint = colours.green
+            piece = f"{'▸' if here else ' '}{label}"
+            self._spots.append((at, at + cell_len(piece), page))
+            at += cell_len(piece) + 2
+            row += [(piece, tint), ("  ", None)]
+        tail = self._counts()
+        room = width - at - cell_len(tail)
+        return [[*row, (" " * room, None), (tail, colours.muted)]] if room > 0 else [row]
 
-    def _heading(self, _index: int, width: int, colours: Palette) -> Row:
-        name = max(10, width // 4)
-        return [("  " + text.fit("name", name) + "  tok  caption", colours.muted)]
+    def _counts(self) -> str:
+        scan = self.studio.scan
+        if scan is None:
+            return "reading…"
+        only = self._choices.only
+        pictures = [p for p in scan.pictures if only is None or p.path in only]
+        bare = sum(1 for picture in pictures if not picture.caption)
+        what = "marked picture" if only is not None else "picture"
+        return f"{figures.plural(len(pictures), what)} · {figures.count(bare)} without a caption"
 
-    def _row(self, index: int, width: int, colours: Palette) -> Row:
-        seen = self._rows[index]
-        name = max(10, width // 4)
-        caption = text.plain(seen.picture.caption)
-        over = seen.tokens > _MOST_TOKENS
-        room = width - name - 9
-        return [
-            (" " + text.fit(text.plain(seen.picture.path.name), name), colours.text),
-            (str(seen.tokens).rjust(5), colours.amber if over or not caption else colours.muted),
-            ("  ", None),
-            (
-                text.crop(caption, room) if caption else "no caption",
-                colours.text if caption else colours.amber,
-            ),
-        ]
+    @on(events.Click, "#summary")
+    def _clicked(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self.query_one("#summary"))
+        for start, end, page in self._spots:
+            if offset is not None and start <= offset.x < end and self.check_action("page", (page,)):
+                self.action_page(page)
 
-    def _frequencies(self, width: int, height: int, colours: Palette) -> list[Row]:
-        if not self._often:
-            return [[("Parts between commas are counted here.", colours.muted)]]
-        total = max(1, len(self._rows))
-        rows: list[Row] = []
-        for words, count in self._often[:height]:
-            label = text.fit(text.plain(words), max(8, width - 16))
-            drawn = meter(count / total, 8, colours.accent, colours.track)
-            rows.append([(label, colours.text), (str(count).rjust(6) + "  ", colours.muted), *drawn])
-        return rows
+    # setting up
 
-    # captions
+    def on_catalog_read(self, message: captioning.CatalogRead) -> None:
+        """The captioners; at first what was chosen last time, or one that can start."""
+        if not self._choices.names and not self._choices.edits:
+            if message.last is not None:
+                self._choices.names[:] = message.last.names
+                self._choices.edits |= message.last.edits
+            else:
+                self._choices.names[:] = [row.name for row, ready in message.rows if ready.ready][:1]
+        self.query_one(CaptionSetup).show_catalog(message.rows)
+        self._check()
 
-    @on(CaptionEditor.Typed)
-    def _typed(self) -> None:
-        editor = self.query_one(CaptionEditor)
-        count = tokens(editor.text)
-        state = "not saved  " if editor.unsaved else "saved  " if editor.has_focus else ""
-        self.query_one("#caption-panel").border_subtitle = Content.assemble(
-            (state, "$warning" if editor.unsaved else "$success"),
-            (f"about {count}/{_MOST_TOKENS} tokens", "$warning" if count > _MOST_TOKENS else "$muted"),
-        )
+    @on(CaptionSetup.Changed)
+    def _changed(self) -> None:
+        self._check()
+        self.query_one(CaptionTry).go(0, self._key())
 
-    @on(CaptionEditor.Saved)
-    def _saved(self, message: CaptionEditor.Saved) -> None:
-        if message.problem:
-            self.notify(f"{message.problem}\n{message.advice}", severity="error")
+    def _show_pictures(self) -> None:
+        scan, only = self.studio.scan, self._choices.only
+        if scan is not None:
+            shown = [p for p in scan.pictures if only is None or p.path in only]
+            self.query_one(CaptionSetup).pictures = len(scan.pictures)
+            self.query_one(CaptionSetup).redraw()
+            self.query_one(CaptionTry).show_pictures(shown)
+            self.query_one(CaptionTry).go(0, self._key())
+        self.query_one("#summary", Facts).redraw()
+
+    def _check(self) -> None:
+        """What a start would do, in a thread; the newest change wins."""
+        project, scan = self.studio.project, self.studio.scan
+        if project is None or scan is None:
             return
-        self.studio.caption_saved(message.picture, message.caption)
+        self._number += 1
+        choices = Choices(list(self._choices.names), dict(self._choices.edits), self._choices.only)
+        if not choices.names:
+            self._plan, self._problems = None, ()
+            self.query_one(CaptionSetup).show_checked(None, ())
+            return
+        self.query_one(CaptionSetup).checking()
+        self._thread(partial(captioning.check, project, scan, choices, self._number), "check")
 
-    @on(CaptionEditor.Left)
-    def _left(self) -> None:
-        self.query_one(LineList).focus()
+    def on_plan_checked(self, message: captioning.PlanChecked) -> None:
+        """Show it, unless something was changed since."""
+        if message.number == self._number:
+            self._plan, self._problems = message.plan, message.problems
+            self.query_one(CaptionSetup).show_checked(message.plan, message.problems)
 
-    @on(LineList.Chosen)
-    def _chosen(self) -> None:
-        self.action_edit()
+    def action_choose(self) -> None:
+        """Choose the captioner under the cursor."""
+        self.query_one(CaptionSetup).toggle()
 
-    def leave(self) -> None:
-        """Save the caption."""
-        self.query_one(CaptionEditor).save()
+    def action_mode(self) -> None:
+        """The next mode."""
+        now = self._choices.mode
+        after = _MODES[(_MODES.index(now) + 1) % len(_MODES)] if now in _MODES else _MODES[0]
+        self.query_one(CaptionSetup).post_message(Form.Edited("mode", after))
+        self.notify(f"mode: {after}", timeout=2)
 
-    def action_edit(self) -> None:
-        """Put the cursor into the caption."""
-        editor = self.query_one(CaptionEditor)
-        if editor.picture is not None:
-            editor.focus()
+    def action_scope(self) -> None:
+        """All pictures, or the marked ones."""
+        self._choices.only = None if self._choices.only is not None else self.studio.caption_only
+        self._show_pictures()
+        self._check()
 
-    def action_next(self, by: int) -> None:
-        """To the next picture without a caption, around the end."""
-        view = self.query_one(LineList)
-        count = len(self._rows)
-        for step in range(1, count + 1):
-            at = (view.cursor + by * step) % count
-            if not self._rows[at].picture.caption:
-                view.cursor = at
-                return
-        self.notify("Every picture has a caption.")
+    def action_start(self) -> None:
+        """Start, or say what keeps it."""
+        from loratui.caption.start import nothing_to_do
 
-    def action_order(self) -> None:
-        """The next order."""
-        self._order = (self._order + 1) % len(self.ORDERS)
-        if self._order == 2 and self.studio.scan is not None:
-            data = self.studio.data_settings
-            self._rows = [see(picture, data) for picture in self.studio.scan.pictures]
-        self._arrange(self._current())
+        project, plan = self.studio.project, self._plan
+        if project is None or (plan is None and not self._problems):
+            self.notify("space chooses a captioner first." if self._read else "The project is not read yet.")
+            return
+        if plan is None:
+            first = self._problems[0]
+            self.notify(f"{first.message}\n{first.advice}".strip(), title="cannot start", severity="error")
+            return
+        if not plan.pictures:
+            self.notify(f"{nothing_to_do(plan)}\nm chooses another mode.", severity="warning")
+            return
+        self._stop_try()
+        self.notify("Starting…", timeout=2)
+        self._thread(partial(captioning.start, project, plan), "start")
+
+    def on_captions_started(self, message: captioning.CaptionsStarted) -> None:
+        """Watch it."""
+        self._follow_run(message.run)
+        self._show_page("live")
+
+    # trying
+
+    def _key(self) -> str:
+        """The choices that an answer belongs to."""
+        edits = {k: v for k, v in self._choices.edits.items() if k != "mode"}
+        return json.dumps([sorted(self._choices.names), sorted(edits.items())])
+
+    def action_picture(self, by: int) -> None:
+        """To another picture; a try that goes on is for the one before."""
+        self._stop_try()
+        self.add_class("-trying")
+        self.query_one(CaptionTry).go(by, self._key())
+
+    def action_try(self) -> None:
+        """Ask the chosen captioners, or the one under the cursor when none is chosen."""
+        current = self.query_one(CaptionSetup).current
+        names = list(self._choices.names) or ([current.name] if current is not None else [])
+        self._ask(names, self._key())
+
+    def action_compare(self) -> None:
+        """Ask the chosen ones and the one under the cursor."""
+        current = self.query_one(CaptionSetup).current
+        names = list(self._choices.names)
+        if current is not None and current.name not in names:
+            names.append(current.name)
+        if len(names) < 2:
+            self.notify("Put the cursor on a second captioner to compare with.")
+            return
+        self._ask(names, f"{names}")
+
+    def _ask(self, names: list[str], key: str) -> None:
+        from loratui.caption.choosing import choose
+        from loratui.caption.describe import Describer, Question
+        from loratui.errors import LoratuiError
+
+        picture, project = self.query_one(CaptionTry).picture, self.studio.project
+        if picture is None or project is None or not names:
+            return
+        choices = Choices(names, self._choices.edits)
+        self.add_class("-trying")
+        try:
+            settings, captioners = choose(names, choices.values())
+        except LoratuiError as error:
+            problem = next(iter(error.problems), None)
+            said = (problem.message, problem.advice) if problem is not None else (error.message, error.advice)
+            self.query_one(CaptionTry).fail(*said)
+            return
+        self._stop_try()
+        self._trying = True
+        self._describer = self._describer or Describer()
+        question = Question(picture.path, settings, captioners, project.trigger, picture.caption)
+        number, describer = self._tries, self._describer
+        self._asked = (picture.path, key)
+        self.query_one(CaptionTry).tell("starting…")
+        self._thread(partial(captioning.try_on, describer, question, number), "try")
+
+    def _stop_try(self) -> None:
+        self._tries += 1
+        if self._trying and self._describer is not None:
+            self._describer.stop()
+        self._trying = False
+
+    def on_try_told(self, message: captioning.TryTold) -> None:
+        """Progress, or the end of the newest try."""
+        if message.number != self._tries:
+            return
+        panel = self.query_one(CaptionTry)
+        if message.progress:
+            panel.tell(message.progress)
+            return
+        self._trying = False
+        if message.answer is not None:
+            panel.keep(*self._asked, message.answer)
+        else:
+            panel.fail(message.error, message.advice)

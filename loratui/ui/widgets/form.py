@@ -55,6 +55,9 @@ class Form(LineList):
         ),
     ]
 
+    LABEL: ClassVar[int] = _LABEL
+    """Cells for the name of a setting."""
+
     class Edited(Message):
         """A setting was changed or given back to the preset (value None)."""
 
@@ -219,10 +222,10 @@ class Form(LineList):
         label = _NAMES.get(line.path, line.key.replace("_", " "))
         own = line.path in self._own
         tint = colours.red if line.path in self._bad else colours.text
-        wide = min(_LABEL, max(14, width - 12))
+        wide = min(self.LABEL, max(14, width - 12))
         row: Row = [
             ("● " if own else "  ", colours.accent),
-            (label.ljust(wide), colours.muted if not own else colours.text),
+            (text.fit(label, wide - 1) + " ", colours.muted if not own else colours.text),
         ]
         room = width - wide - 4
         if self._buffer is not None and index == self.cursor:
