@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ class Watching(App[None]):
         self.watched: Watched | None = None
         self.reading: Reading | None = None
         self.caption_only: frozenset[Path] | None = None
+        self.caption_here: Path | None = None
         self.state_changed: Signal[str] = Signal(self, "state-changed")
 
     @property
@@ -201,9 +202,10 @@ class Watching(App[None]):
         self.scan = replace(self.scan, pictures=tuple(pictures))
         self.state_changed.publish("scan")
 
-    async def caption_pictures(self, pictures: Iterable[Path]) -> None:
-        """Go to Captions with these pictures alone."""
-        self.caption_only = frozenset(pictures)
+    async def action_caption_marked(self) -> None:
+        """Go to Captions with the marked pictures, or with all when none is marked."""
+        self.caption_only = frozenset(self.library.marked) or None
+        self.caption_here = getattr(self.screen, "here", None)
         self.state_changed.publish("caption_only")
         await self.action_room("captions")
 

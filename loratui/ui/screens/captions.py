@@ -73,9 +73,9 @@ class CaptionsRoom(ReviewPart):
         yield CaptionReview()
 
     def on_mount(self) -> None:
-        """Start with the captioners."""
-        super().on_mount()
-        self.follow("caption_only")
+        """Start with the captioners; what the other classes do on mounting, Textual calls by itself."""
+        if self.studio.caption_only is not None or self.studio.caption_here is not None:
+            self.follow("caption_only")
         self.query_one("#captioners", LineList).focus()
 
     def follow(self, what: str) -> None:
@@ -92,11 +92,18 @@ class CaptionsRoom(ReviewPart):
             self._find_run()
         elif what == "machine":
             self.query_one(CaptionSetup).reading = self.studio.reading
-        elif what == "caption_only" and self.studio.caption_only is not None:
+        elif what == "caption_only":
             self._choices.only = self.studio.caption_only
             self._show_page("setup")
             self._show_pictures()
+            if self.studio.caption_here is not None:
+                self.query_one(CaptionTry).go_to(self.studio.caption_here, self._key())
             self._check()
+
+    def on_screen_resume(self) -> None:
+        """Marks may be others now."""
+        if self._choices.only is not None:
+            self._choices.only = frozenset(self.studio.library.marked) or None
 
     def on_unmount(self) -> None:
         """No model stays loaded for a window that is gone."""
@@ -148,7 +155,7 @@ class CaptionsRoom(ReviewPart):
             page = str(parameters[0]) if parameters else ""
             return page != self._page and (page != "live" or self._run is not None)
         if action == "scope":
-            return self.studio.caption_only is not None
+            return bool(self.studio.library.marked)
         if action in {"accept", "edit", "reject", "skip", "accept_all", "order"}:
             return True if self._waiting else None
         if action in {"try", "compare", "picture"}:
@@ -256,7 +263,8 @@ class CaptionsRoom(ReviewPart):
 
     def action_scope(self) -> None:
         """All pictures, or the marked ones."""
-        self._choices.only = None if self._choices.only is not None else self.studio.caption_only
+        only = frozenset(self.studio.library.marked) or None
+        self._choices.only = None if self._choices.only is not None else only
         self._show_pictures()
         self._check()
 

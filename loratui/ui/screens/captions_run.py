@@ -64,7 +64,6 @@ class RunPart(Room):
 
     def on_screen_resume(self) -> None:
         """The run may have gone on meanwhile."""
-        super().on_screen_resume()
         if self._state is not None:
             self.query_one(CaptionRun).update(self._state)
 

@@ -31,7 +31,9 @@ ACTIONS: tuple[Action, ...] = (
         "Previous picture with a finding",
         show=False,
     ),
-    Action("dataset.captioner", "c", "app.room('captions')", "caption…", "Go to the captioners"),
+    Action(
+        "dataset.captioner", "c", "app.caption_marked", "caption…", "Let models caption the marked, or all"
+    ),
     Action("dataset.tags", "number_sign", "tags", "tags", "Go to the tags: filter by, rename or remove one"),
     Action("dataset.match", "n", "match(1)", "next match", "Next picture of the last filter", show=False),
     Action("dataset.match_back", "N", "match(-1)", "", "Previous picture of the last filter", show=False),
