@@ -122,12 +122,21 @@ def groups(candidates: Sequence[Candidate], within: int = SAME, review: int = RE
     Sure groups join pictures within `within` bits. Pictures that are in no sure group together but within
     `review` bits make groups to review.
     """
-    pairs = near_pairs([c.hash for c in candidates], review)
-    sure = _joined(len(candidates), [p for p in pairs if p.distance <= within])
-    out = [_group(candidates, members, True) for members in sure]
-    place = {index: number for number, members in enumerate(sure) for index in members}
+    # one of each hash: a thousand frames of one colour are one hash, not half a million pairs
+    alike: dict[int, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        alike.setdefault(candidate.hash, []).append(index)
+    members = list(alike.values())
+    pairs = near_pairs(list(alike), review)
+    joined = _joined(len(members), [p for p in pairs if p.distance <= within])
+    inside = {index for found in joined for index in found}
+    joined += [[index] for index, same in enumerate(members) if len(same) > 1 and index not in inside]
+    place = {index: number for number, found in enumerate(joined) for index in found}
     loose = [p for p in pairs if p.distance > within and place.get(p.first, -1) != place.get(p.second, -2)]
-    out += [_group(candidates, members, False) for members in _joined(len(candidates), loose)]
+    out: list[Group] = []
+    for sets, sure in ((joined, True), (_joined(len(members), loose), False)):
+        whole = sorted(sorted(i for index in found for i in members[index]) for found in sets)
+        out += [_group(candidates, found, sure) for found in whole]
     return out
 
 

@@ -10,6 +10,7 @@ from loratui.dataset.edit_parse import OPERATIONS, parse_operation
 from loratui.dataset.exports import FORMATS, Format
 from loratui.dataset.query import QueryError, parse, select
 from loratui.errors import DatasetError, LoratuiError
+from loratui.project.filters import keep_filter
 from loratui.ui import figures
 from loratui.ui.messages import Said
 from loratui.ui.widgets.command_line import WORDS
@@ -53,6 +54,11 @@ def _other(room: DatasetRoom, word: str, rest: str) -> str:
         return _worded(error) if error is not None else ""
     if word == "filter":
         room.use_filter(rest)
+    elif word == "keep":
+        if not library.filter or room.studio.project is None:
+            return "There is no filter to keep: / types one."
+        keep_filter(room.studio.project.root, rest, library.filter)
+        room.notify(f"Kept as {rest.strip()}. f uses it again.")
     elif word in {"mark", "unmark"}:
         if not rest and word == "mark":
             return "Which pictures? Type a filter, as in: mark blur:yes"

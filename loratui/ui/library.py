@@ -1,7 +1,7 @@
 """The pictures as the rooms see them: rows, marks, filter, order. Workers find out, the handlers here own.
 
-`state_changed` of the app says what is new: `pictures` when rows or captions are others, `shown` when the
-filter or the order lets other rows through, `marks`, `tags`.
+`state_changed` of the app says what is new: `pictures` when rows or captions are others, `measured` when
+figures came, `shown` when the filter or the order lets other rows through, `marks`, `tags`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from loratui.dataset.tags import fold
 from loratui.dataset.tokens import ClipTokens
 from loratui.errors import DatasetError, LoratuiError
 from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
+from loratui.ui.still import making_rows
+from loratui.ui.thumbnail_source import ThumbnailSource
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from loratui.dataset.measure_pool import Measured
     from loratui.project.collection import Collection
     from loratui.ui.watching import Gone, Post, Watching
@@ -31,6 +35,7 @@ _AT_ONCE = 3000
 """Up to so many rows are filtered without a thread."""
 _LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
 """What a picture may look like on purpose."""
+_RECOUNT = 0.3
 _KEEP = 1.0
 """Seconds between two repaints while pictures are measured."""
 
@@ -77,8 +82,11 @@ class Library:
         self.tokens: ClipTokens | None = None
         self._node: Node | None = None
         self._by_path: dict[Path, PictureRow] = {}
-        self._amiss = (-1, 0, 0, 0)
+        self.totals = (0, 0, 0)
+        """Pictures with a caption, pictures to look at, unusable files."""
         self._stop = threading.Event()
+        self._ending = threading.Event()
+        self._source: ThumbnailSource | None = None
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -94,12 +102,16 @@ class Library:
             except LoratuiError as error:
                 post(Said(error.message, error.advice, "error"))
                 return
-            rows = collection.rows()
+            with making_rows():
+                rows = collection.rows()
             if rows and not gone():
                 self.studio.call_later(self._take, rows, collection, False)
             self._look(collection, post, gone, bool(rows))
 
         self.stop()
+        if self._source is not None:  # its cache may be another project's now
+            self._source.close()
+            self._source = None
         self.studio.in_thread(work, "scan")
 
     def refresh(self) -> None:
@@ -111,14 +123,17 @@ class Library:
     def _look(self, collection: Collection, post: Post, gone: Gone, known: bool) -> None:
         """In a thread: the disk, rows of what changed, the scan for the other rooms, then the figures."""
         try:
-            found = collection.refresh(lambda done: post(ScanProgress(done)))
-            if gone():
-                return
-            rows = collection.rows() if found.anything or not known else None
+            with making_rows():
+                found = collection.refresh(lambda done: post(ScanProgress(done)))
+                if gone():
+                    return
+                rows = collection.rows() if found.anything or not known else None
             self.studio.call_later(self._take, rows, collection, True)
             if gone():
                 return
-            post(ScanDone(collection.scan()))
+            with making_rows():
+                scan = collection.scan()
+            post(ScanDone(scan))
         except LoratuiError as error:
             post(Said(error.message, error.advice, "error"))
             return
@@ -150,7 +165,11 @@ class Library:
             collection.look_again(pictures)
             # a few rows are patched; for many it is quicker to make all of them
             if len(pictures) * 4 > len(self.rows) + 200:
-                self.studio.call_later(self._take, collection.rows(), collection, True)
+                with making_rows():
+                    rows = collection.rows()
+                    scan = collection.scan()
+                self.studio.call_later(self._take, rows, collection, True)
+                post(ScanDone(scan))
             else:
                 self.studio.call_later(self._patch, collection.rows(pictures))
 
@@ -163,7 +182,6 @@ class Library:
                 new.marked = old.marked
                 old.__dict__.clear()  # every list holds this very object
                 old.__dict__.update(new.__dict__)
-        self._amiss = (-1, 0, 0, 0)
         self.studio.captions_changed({row.known.path: row.known for row in rows})
         self._publish("pictures")
         self.count_tags()
@@ -177,6 +195,20 @@ class Library:
         for path in gone:
             self._by_path.pop(path, None)
         self._publish("shown")
+
+    def thumbnail(self, picture: Path) -> Image:
+        """A small picture of a file, in a thread.
+
+        Raises:
+            DatasetError: it cannot be decoded.
+            OSError: it cannot be read.
+        """
+        collection = self.collection
+        if collection is None:
+            raise DatasetError("The pictures are still being read.")
+        if self._source is None:
+            self._source = ThumbnailSource(collection, self._ending)
+        return self._source.get(picture)
 
     def row(self, picture: Path) -> PictureRow | None:
         """The row of a picture."""
@@ -204,9 +236,12 @@ class Library:
                     told, fresh = time.monotonic(), []
             ready.close()
         if not stop.is_set():
-            collection.regroup()
+            with making_rows():
+                collection.regroup()
             if collection.groups or of:
-                self.studio.call_later(self._take, collection.rows(), collection, True)
+                with making_rows():
+                    rows = collection.rows()
+                self.studio.call_later(self._take, rows, collection, True)
             self._say_measuring(of, of)
 
     def _say_measuring(self, done: int, of: int, found: Sequence[Measured] = ()) -> None:
@@ -221,13 +256,19 @@ class Library:
                 row.known = replace(row.known, quality=one.quality, phash=one.phash or None, measured=error)
                 if one.quality is not None:
                     row.problems = tuple(dict.fromkeys((*row.problems, *one.quality.findings())))
-        self._amiss = (-1, 0, 0, 0)
-        self._publish("pictures")
+        self._publish("pictures" if self.measuring is None else "measured")
 
     def stop(self) -> None:
-        """End what runs in the background."""
+        """End the measuring."""
         self._stop.set()
         self.measuring = None
+
+    def close(self) -> None:
+        """The app ends: so does everything that runs in the background."""
+        self.stop()
+        self._ending.set()
+        if self._source is not None:
+            self._source.close()
 
     # --- what is shown ----------------------------------------------------------------------------------
 
@@ -345,20 +386,24 @@ class Library:
         """Whether tokens are counted and not guessed."""
         return self.tokens is not None
 
-    def totals(self) -> tuple[int, int, int]:
-        """Pictures with a caption, pictures to look at, unusable files."""
-        if self._amiss[0] != len(self.rows):
-            self.calm = self._find_calm()
-            captioned = sum(1 for row in self.rows if row.known.caption)
-            look = sum(1 for row in self.rows if self.amiss(row))
-            broken = sum(1 for row in self.rows if row.known.code)
-            self._amiss = (len(self.rows), captioned, look - broken, broken)
-        return self._amiss[1:]
+    def _recount(self) -> None:
+        """Count captions and findings anew, in a thread when there are many."""
+        rows = self.rows
+        if len(rows) <= _AT_ONCE:
+            self._counted(*_totals(rows))
+            return
 
-    def _find_calm(self) -> frozenset[str]:
-        """Codes that ask for nothing: what more than half of the pictures look like is their style."""
-        found = Counter(code for row in self.rows for code in row.problems if code in _LOOKS)
-        return INFO | {code for code, count in found.items() if count * 2 > len(self.rows) > 4}
+        def work(_post: Post, gone: Gone) -> None:
+            time.sleep(_RECOUNT)  # changes come in bursts; the newest one counts
+            if not gone():
+                self.studio.call_later(self._counted, *_totals(rows))
+
+        self.studio.in_thread(work, "totals")
+
+    def _counted(self, totals: tuple[int, int, int], calm: frozenset[str]) -> None:
+        if (totals, calm) != (self.totals, self.calm):
+            self.totals, self.calm = totals, calm
+            self.studio.state_changed.publish("marks")
 
     def amiss(self, row: PictureRow) -> bool:
         """Whether somebody should look at this picture."""
@@ -369,6 +414,10 @@ class Library:
         shown, rows = self.shown, self.rows
 
         def count() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+            with making_rows():  # the tags of each row are kept with it
+                return both()
+
+        def both() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
             every = frequencies(rows)
             return (every if len(shown) == len(rows) else frequencies(shown)), every
 
@@ -386,9 +435,19 @@ class Library:
             self.studio.in_thread(work, "tags")
 
     def _publish(self, what: str) -> None:
-        if what in {"pictures", "shown"}:
-            self._amiss = (-1, 0, 0, 0)
+        if what in {"pictures", "measured"}:
+            self._recount()
         self.studio.state_changed.publish(what)
+
+
+def _totals(rows: Sequence[PictureRow]) -> tuple[tuple[int, int, int], frozenset[str]]:
+    """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
+    found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
+    calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
+    captioned = sum(1 for row in rows if row.known.caption)
+    broken = sum(1 for row in rows if row.known.code)
+    look = sum(1 for row in rows if row.problems and any(code not in calm for code in row.problems))
+    return (captioned, look - broken, broken), calm
 
 
 def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:

@@ -128,6 +128,10 @@ class Watching(App[None]):
         self.reopen_project()
         self.in_thread(self._read_runs, "runs")
 
+    def on_unmount(self) -> None:
+        """Nothing runs on behind the end."""
+        self.library.close()
+
     def reopen_project(self) -> None:
         """Read loratui.toml again: it may name other pictures now."""
         self.in_thread(self._read_project, "project")

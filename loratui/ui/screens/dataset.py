@@ -13,6 +13,7 @@ from textual.content import Content
 from loratui.dataset.query import FIELDS, parse_sort, sort_to_text
 from loratui.dataset.query.sort import SortKey
 from loratui.dataset.rows import PictureRow
+from loratui.project.filters import READY, forget_filter, kept_filters
 from loratui.ui import commands, figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.screens import dataset_keys
@@ -98,10 +99,13 @@ class DatasetRoom(DatasetDeeds):
 
     def follow(self, what: str) -> None:
         """New pictures, another filter, marks, tags."""
-        if what in {"pictures", "shown", "marks", "progress"}:
+        if what in {"pictures", "measured", "shown", "marks", "progress"}:
             self.query_one(ShelfLine).redraw()
         if what == "shown":
             self._fill()
+        elif what == "measured":
+            self.view.refresh()
+            self.query_one(PicturePane).redraw()
         elif what in {"pictures", "marks"}:
             self.view.refresh()
             self._say_empty()
@@ -253,6 +257,31 @@ class DatasetRoom(DatasetDeeds):
         line = self.query_one(FilterLine)
         if not line.use(words):
             line.open(words)
+
+    def action_filters(self) -> None:
+        """Filters that were kept, and those most people need."""
+        project, library = self.studio.project, self.studio.library
+        if project is None:
+            return
+        kept = kept_filters(project.root)
+        options = [Option("", "keep this filter…", library.filter)] if library.filter else []
+        options += [Option(words, name, words) for name, words in (READY | kept).items()]
+
+        def chosen(choice: Choice | None) -> None:
+            if choice is None:
+                return
+            if choice.key == "delete":
+                for name in [n for n, words in kept.items() if words == choice.value]:
+                    forget_filter(project.root, name)
+                self.action_filters()
+            elif choice.value:
+                self.use_filter(choice.value)
+                self.view.focus()
+            else:
+                self.action_command("keep ")
+
+        say = "enter uses it    delete forgets one of yours    esc leaves"
+        self.app.push_screen(ChooseDialog("filters", options, say, forgets=True), chosen)
 
     def action_clear_filter(self) -> None:
         """Show all pictures."""

@@ -21,6 +21,7 @@ from loratui.ui.widgets.facts import Facts
 WORDS: dict[str, tuple[str, str]] = {
     "order": ("FIELDS", "order the pictures, as in: order -width,name"),
     "filter": ("FILTER", "show what a filter selects"),
+    "keep": ("NAME", "keep the filter under a name; f uses it again"),
     "mark": ("FILTER", "mark what a filter selects"),
     "unmark": ("[FILTER]", "take marks away"),
     "stars": ("0..5", "give stars"),

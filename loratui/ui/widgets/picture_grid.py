@@ -52,7 +52,7 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.thumbnails = Thumbnails(self)
+        self.thumbnails = Thumbnails(self, lambda path: cast("LoratuiApp", self.app).library.thumbnail(path))
         self.count = 0
         self.empty = ""
         self._zoom = 3

@@ -30,7 +30,7 @@ class ShelfLine(Canvas):
         library = app.library
         if not library.rows and not library.read:
             return [[("reading…" + (f" {figures.count(app.scanned)}" if app.scanned else ""), colours.muted)]]
-        captioned, look, broken = library.totals()
+        captioned, look, broken = library.totals
         dot = ("  ·  ", colours.faint)
         row: Row = [(figures.plural(len(library.rows) - broken, "picture"), colours.text)]
         row += [dot, (f"{figures.count(captioned)} captioned", colours.text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ from loratui.ui import halfblock
 from loratui.ui.widgets.image_view import load
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from textual.widget import Widget
 
 _KEPT = 400
 _SIDE_PX = 192
+_MOST_WANTED = 150
+"""Older wishes are of pictures that were scrolled past."""
 
 Key = tuple[Path, int, int]
 
@@ -25,8 +29,15 @@ Key = tuple[Path, int, int]
 class Thumbnails:
     """Gives a picture's strips when it has them, and asks its owner to paint when it gets them."""
 
-    def __init__(self, owner: Widget) -> None:
+    def __init__(self, owner: Widget, picture: Callable[[Path], Image] | None = None) -> None:
+        """Begin empty.
+
+        Args:
+            owner: repainted when there are new ones.
+            picture: gives a small picture of a file, in a thread; decodes the file itself when left out.
+        """
         self._owner = owner
+        self._picture = picture or _decoded
         self._made: OrderedDict[Key, list[Strip]] = OrderedDict()
         self._wanted: list[Key] = []
         self._busy = False
@@ -39,6 +50,7 @@ class Thumbnails:
             return self._made[key]
         if key not in self._wanted and columns > 0 and rows > 0:
             self._wanted.append(key)
+            del self._wanted[:-_MOST_WANTED]
             if not self._busy:
                 self._busy = True
                 self._owner.call_later(self._start)
@@ -51,7 +63,7 @@ class Thumbnails:
         worker = get_current_worker()
         while self._wanted and not worker.is_cancelled:
             key = self._wanted[-1]  # the newest wish is what is in sight
-            made = _make(*key)
+            made = self._make(*key)
             self._owner.app.call_from_thread(self._keep, key, made)
         self._busy = False
 
@@ -63,10 +75,13 @@ class Thumbnails:
             self._made.popitem(last=False)
         self._owner.refresh()
 
+    def _make(self, path: Path, columns: int, rows: int) -> list[Strip]:
+        try:
+            image = self._picture(path)
+        except (LoratuiError, OSError):
+            return []
+        return halfblock.strips(image, *halfblock.fitted(*image.size, columns, rows))
 
-def _make(path: Path, columns: int, rows: int) -> list[Strip]:
-    try:
-        image = load(str(path), path.stat().st_mtime, None, _SIDE_PX)
-    except (LoratuiError, OSError):
-        return []
-    return halfblock.strips(image, *halfblock.fitted(*image.size, columns, rows))
+
+def _decoded(path: Path) -> Image:
+    return load(str(path), path.stat().st_mtime, None, _SIDE_PX)
