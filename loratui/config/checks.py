@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from loratui.config.schema import RunConfig
+from loratui.config.patterns import parse
+from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.errors import Problem
+from loratui.weights.networks import NETWORKS, OPTIONAL, network_spec
 
 LATENT_FACTOR = 8
 """Sides of every picture are multiples of this many px, for every family here."""
@@ -11,7 +13,9 @@ LATENT_FACTOR = 8
 
 def check(config: RunConfig) -> list[Problem]:
     """Errors and warnings about settings that are each fine alone."""
-    return [*_buckets(config), *_device(config), *_training(config), *_samples(config)]
+    return [
+        *_buckets(config), *_device(config), *_training(config), *_network(config.network), *_samples(config)
+    ]  # fmt: skip
 
 
 def check_device(config: RunConfig, cuda: bool) -> list[Problem]:
@@ -136,6 +140,37 @@ def _training(config: RunConfig) -> list[Problem]:
                 "0.05 is usual.",
             )
         )
+    return found
+
+
+def _network(network: NetworkConfig) -> list[Problem]:
+    """Settings that the chosen network type has, and what to know of its files."""
+    found: list[Problem] = []
+    for key in ("ranks", "rates"):
+        try:
+            parse(getattr(network, key))
+        except ValueError as error:
+            advice = "Write such as attn2=0.5; the part before = is a regular expression."
+            found.append(_error(f"network.{key}", "bad-pattern", f"{error}.", advice))
+    spec = network_spec(network.kind)
+    if spec is None:
+        return found
+    default = NetworkConfig()
+    for key in sorted(OPTIONAL - spec.options):
+        if getattr(network, key) != getattr(default, key):
+            fits = ", ".join(n.name for n in NETWORKS if key in n.options)
+            message = f"{spec.title} has no {key}."
+            found.append(_error(f"network.{key}", "not-of-network", message, f"It belongs to: {fits}."))
+    if network.init == "orthogonal" and (network.rank % 2 or network.conv_rank % 2):
+        found.append(_error("network.init", "odd-rank", "orthogonal needs an even rank.", "Make it even."))
+    if network.kind == "oft" and network.target == "full+conv":
+        message = "OFT turns no 3x3 convolution: peft's does not leave the base as it was."
+        found.append(_error("network.target", "oft-convolutions", message, "Use full."))
+    if spec.note:
+        found.append(_warning("network.kind", "not-everywhere", spec.note))
+    if not network.text_encoder and (network.text_lr or network.text_lr_2 or network.text_stop):
+        message = "the text encoder's settings do nothing while it is not trained."
+        found.append(_warning("network.text_encoder", "text-off", message, "Set it to true."))
     return found
 
 

@@ -46,6 +46,7 @@ def finish(training: Any) -> None:
     """
     from loratui.errors import JobError
     from loratui.train.export import export_lora
+    from loratui.weights.networks import network_spec
     from loratui.weights.verify import verify_file
 
     context, config = training.context, training.config
@@ -55,7 +56,8 @@ def finish(training: Any) -> None:
         path, training.adapter.tensors(), config.saving.dtype, training.metadata(training.step)
     )
     relative = path.relative_to(root).as_posix()
-    journal.write("exported", path=relative, format="kohya", bytes=size)
+    spec = network_spec(config.network.kind)
+    journal.write("exported", path=relative, format=spec.format if spec else "kohya", bytes=size)
     journal.write("progress", what="verifying", done=0, total=1)
     found = verify_file(path)
     journal.write("progress", what="verifying", done=1, total=1)

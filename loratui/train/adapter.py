@@ -1,133 +1,231 @@
-"""The LoRA inside the denoiser: injected by peft, fp32 whatever the base is held in.
+"""The network inside denoiser and text encoders: put in by peft, fp32 whatever the base is held in.
 
-W' = W + (alpha / rank) B A, with B = 0 at the start (Hu et al. 2021, eq. 3).
+What differs between LoRA, DoRA, LoHa, LoKr and OFT is in `train.networks`, one file each.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import inject_adapter_in_model
 from torch import Tensor, nn
 
+from loratui.config.patterns import last_match, unused
 from loratui.config.schema import NetworkConfig
 from loratui.errors import ConfigError
-from loratui.families.protocol import Family
+from loratui.families.protocol import Family, Parts
+from loratui.train.networks.protocol import NAME, Network, Plan, load_network
 from loratui.train.stateless import generator
+from loratui.weights.networks import network_spec
 
-NAME = "default"
+__all__ = ["NAME", "Adapter", "Slot"]
+
+UNET = "lora_unet"
+
+
+@dataclass(slots=True)
+class Slot:
+    """One updated module.
+
+    Attributes:
+        name: of the module in files.
+        host: `lora_unet` or the text encoder's key.
+        module: its name in the host.
+        layer: what peft has put in its place.
+        rate: multiple of its host's learning rate.
+    """
+
+    name: str
+    host: str
+    module: str
+    layer: Any
+    rate: float = 1.0
 
 
 class Adapter:
-    """The trained matrices of one network.
+    """The trained network.
 
     Attributes:
-        layers: kohya name -> peft layer, in the network's order.
+        slots: updated modules, the denoiser's first, in the networks' order.
+        layers: name in files -> peft layer.
+        drops: whether there are random dropouts.
+        trains_text: whether text encoders are among the hosts.
     """
 
-    def __init__(self, family: Family, denoiser: nn.Module, config: NetworkConfig, seed: int) -> None:
-        """Inject matrices into the modules of `config.target`; A drawn from the seed by name, B zero."""
-        if config.kind != "lora":
-            raise ConfigError(f"There is no network named {config.kind!r}.", "Set network.kind to lora.")
-        targets = family.target_modules(denoiser, config.target)
+    def __init__(self, family: Family, parts: Parts, config: NetworkConfig, seed: int) -> None:
+        """Put updates into the modules of `config.target`, drawn from the seed by name.
+
+        Raises:
+            ConfigError: the network does not exist, or the base has no layer for it.
+        """
+        self.network: Network = load_network(config.kind)
+        self.config = config
+        self.drops = max(config.dropout, config.rank_dropout, config.module_dropout) > 0
+        self.trains_text = config.text_encoder
+        targets = family.target_modules(parts.denoiser, config.target)
         if not targets:
             raise ConfigError(
                 f"The base has no layer for network.target = {config.target!r}.", "Choose another target."
             )
-        modules = dict(denoiser.named_modules())
-        wide = [name for name in targets if _is_wide(modules[name])]
-        ranks = dict.fromkeys(wide, config.conv_rank or config.rank)
-        alphas = dict.fromkeys(wide, config.conv_alpha or config.alpha)
-        settings = LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,
-            rank_pattern={f"^{re.escape(n)}$": r for n, r in ranks.items() if r != config.rank},
-            alpha_pattern={f"^{re.escape(n)}$": a for n, a in alphas.items() if a != config.alpha},
-            lora_dropout=config.dropout,
-            # One expression: peft compares a list entry by entry with every module's name.
-            target_modules="|".join(name.replace(".", r"\.") for name in targets),
-            init_lora_weights=True,
+        self.slots = self._inject(family, UNET, parts.denoiser, targets)
+        if config.text_encoder:
+            for key, encoder in parts.text_encoders.items():
+                self.slots += self._inject(family, key, encoder, family.text_modules(encoder))
+        names = [f"{slot.host}.{slot.module}" for slot in self.slots]
+        for idle in unused([*config.ranks, *config.rates], [*names, *(f"{UNET}.{t}" for t in targets)]):
+            raise ConfigError(f"No module's name fits {idle!r}.", "See network.ranks and network.rates.")
+        if not self.slots:
+            raise ConfigError("network.ranks leaves no module to train.", "Give some of them a rank.")
+        for slot in self.slots:
+            self.network.initialise(slot.layer, config, generator(seed, "init", slot.name))
+            for parameter in self.network.parts(slot.layer).values():
+                parameter.data = parameter.data.float()
+        self.layers: dict[str, Any] = {slot.name: slot.layer for slot in self.slots}
+        self.train(True)
+
+    def _inject(self, family: Family, key: str, host: nn.Module, targets: list[str]) -> list[Slot]:
+        config, modules = self.config, dict(host.named_modules())
+        ranks: dict[str, int] = {}
+        alphas: dict[str, float] = {}
+        for name in targets:
+            wide = _is_wide(modules[name])
+            rank = (config.conv_rank or config.rank) if wide else config.rank
+            alpha = (config.conv_alpha or config.alpha) if wide else config.alpha
+            wanted = int(last_match(config.ranks, f"{key}.{name}", rank))
+            if wanted:
+                ranks[name], alphas[name] = wanted, alpha * wanted / rank
+        if not ranks:
+            return []
+        # One expression: peft compares a list entry by entry with every module's name.
+        settings = self.network.settings(
+            Plan(ranks, alphas, config),
+            "|".join(name.replace(".", r"\.") for name in ranks),
+            {_exactly(n): r for n, r in ranks.items() if r != config.rank},
+            {_exactly(n): a for n, a in alphas.items() if a != config.alpha},
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            inject_adapter_in_model(settings, denoiser, adapter_name=NAME)
-        self.denoiser = denoiser
-        self.layers: dict[str, LoraLayer] = {
-            family.kohya_name(denoiser, "lora_unet", name): module
-            for name, module in denoiser.named_modules()
-            if isinstance(module, LoraLayer)
-        }
-        assert len(self.layers) == len(targets), "peft injected other modules than asked for"
-        for name, layer in self.layers.items():
-            down = layer.lora_A[NAME].weight
-            bound = 1.0 / math.sqrt(
-                down[0].numel()
-            )  # kaiming_uniform(a=sqrt(5)), what every LoRA starts from
-            draw = generator(seed, "init", name)
-            down.data = (torch.rand(down.shape, generator=draw) * 2.0 - 1.0).mul_(bound).to(down.device)
-            layer.lora_B[NAME].weight.data = torch.zeros_like(layer.lora_B[NAME].weight, dtype=torch.float32)
-        self.train(True)
+            inject_adapter_in_model(settings, host, adapter_name=NAME)
+        modules = dict(host.named_modules())
+        return [
+            Slot(family.kohya_name(host, key, n), key, n, modules[n],
+                 last_match(config.rates, f"{key}.{n}", 1.0))
+            for n in ranks
+        ]  # fmt: skip
 
     def parameters(self) -> list[nn.Parameter]:
-        """A and B of each layer, in order."""
-        return [m.weight for layer in self.layers.values() for m in (layer.lora_A[NAME], layer.lora_B[NAME])]
+        """What is trained, module by module, in order."""
+        return [p for slot in self.slots for p in self.network.parts(slot.layer).values()]
+
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: `params`, `lr` and a `name` for curves.
+
+        Args:
+            lr: the denoiser's learning rate; text encoders have their own in the settings.
+        """
+        config = self.config
+        text = {}
+        for n, key in enumerate(dict.fromkeys(s.host for s in self.slots if s.host != UNET)):
+            first = config.text_lr or lr / 2
+            text[key] = (config.text_lr_2 or first) if n else first
+        found: dict[str, dict[str, Any]] = {}
+        for slot in self.slots:
+            for part, parameter in self.network.parts(slot.layer).items():
+                host = slot.host.removeprefix("lora_")
+                fast = config.lora_plus != 1.0 and self.network.is_fast(part)
+                name = host + (" B" if fast else "") + (f" x{slot.rate:g}" if slot.rate != 1.0 else "")
+                rate = text.get(slot.host, lr) * slot.rate * (config.lora_plus if fast else 1.0)
+                group = found.setdefault(name, {"name": name, "lr": rate, "params": []})
+                group["params"].append(parameter)
+        return list(found.values())
 
     def train(self, mode: bool) -> None:
-        """Turn the update's dropout on or off; nothing else of the frozen network changes with it."""
-        for layer in self.layers.values():
-            layer.lora_dropout.train(mode)
+        """Turn the update's dropouts on or off; nothing else of the frozen networks changes with it."""
+        for slot in self.slots:
+            for module in self.network.dropping(slot.layer):
+                module.train(mode and self.drops)
 
     @contextmanager
     def scaled_off(self) -> Iterator[None]:
         """The bare base, for as long as the block lasts."""
-        for layer in self.layers.values():
-            layer.enable_adapters(False)
+        for slot in self.slots:
+            slot.layer.enable_adapters(False)
         try:
             yield
         finally:
-            for layer in self.layers.values():
-                layer.enable_adapters(True)
+            for slot in self.slots:
+                slot.layer.enable_adapters(True)
+
+    def limit_norms(self) -> dict[str, float]:
+        """Max-norm regularisation after a step, where `network.scale_norm` asks for it.
+
+        Returns:
+            Mean and largest norm of the updates before, and how many were shrunk; empty when it is off.
+        """
+        limit = self.config.scale_norm
+        norms = [self.network.shrink(s.layer, limit) for s in self.slots] if limit > 0 else []
+        found = [n for n in norms if n is not None]
+        if not found:
+            return {}
+        all_norms = torch.stack(found).float().cpu()
+        return {
+            "norm_mean": float(all_norms.mean()),
+            "norm_max": float(all_norms.max()),
+            "norms_shrunk": int((all_norms > limit).sum()),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The matrices under kohya names, with alpha: fp32 on the CPU, copies."""
+        """The parameters under the names that files have, with alpha: fp32 on the CPU, copies."""
         found: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            found[f"{name}.lora_down.weight"] = (
-                layer.lora_A[NAME].weight.detach().to("cpu", copy=True).contiguous()
-            )
-            found[f"{name}.lora_up.weight"] = (
-                layer.lora_B[NAME].weight.detach().to("cpu", copy=True).contiguous()
-            )
-            found[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha[NAME]))
+        for slot in self.slots:
+            for part, parameter in self.network.parts(slot.layer).items():
+                tensor = self.network.stored(part, parameter.detach().to("cpu", copy=True))
+                found[f"{self._prefix(slot)}.{part}"] = tensor.contiguous()
+            alpha = self.network.alpha(slot.layer)
+            if alpha is not None:
+                found[f"{slot.name}.alpha"] = torch.tensor(alpha)
         return found
 
+    def _prefix(self, slot: Slot) -> str:
+        spec = network_spec(self.config.kind)
+        if spec is None or spec.format == "kohya":
+            return slot.name
+        host = {
+            UNET: "unet",
+            "lora_te": "text_encoder",
+            "lora_te1": "text_encoder",
+            "lora_te2": "text_encoder_2",
+        }
+        text = "" if slot.host == UNET or slot.module.startswith("text_model.") else "text_model."
+        return f"{host[slot.host]}.{text}{slot.module}"
+
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take matrices back from `tensors()`.
+        """Take parameters back from `tensors()`.
 
         Raises:
             KeyError, ValueError: one is missing, left over or of another shape.
         """
-        expected = {
-            f"{name}.{part}"
-            for name in self.layers
-            for part in ("lora_down.weight", "lora_up.weight", "alpha")
-        }
-        if set(tensors) != expected:
-            odd = sorted(set(tensors) ^ expected)
+        expected = self.tensors()
+        if set(tensors) != set(expected):
+            odd = sorted(set(tensors) ^ set(expected))
             raise KeyError(f"{len(odd)} tensors differ in name, such as {odd[0]}")
         with torch.no_grad():
-            for name, layer in self.layers.items():
-                for part, module in (("lora_down", layer.lora_A[NAME]), ("lora_up", layer.lora_B[NAME])):
-                    tensor = tensors[f"{name}.{part}.weight"]
-                    if tensor.shape != module.weight.shape:
-                        raise ValueError(f"{name}.{part} has shape {tuple(tensor.shape)}")
-                    module.weight.copy_(tensor)
+            for slot in self.slots:
+                for part, parameter in self.network.parts(slot.layer).items():
+                    name = f"{self._prefix(slot)}.{part}"
+                    if tensors[name].shape != expected[name].shape:
+                        raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
+                    parameter.copy_(tensors[name].reshape(parameter.shape))
+
+
+def _exactly(name: str) -> str:
+    return "^" + name.replace(".", r"\.") + "$"
 
 
 def _is_wide(module: nn.Module) -> bool:

@@ -66,13 +66,12 @@ def assemble(context: Any) -> Training:
     captions = ["", *(p.caption for p in pictures)]
     if config.samples.every > 0:
         captions += [config.samples.negative, *prompts]
+    if config.network.text_encoder:
+        captions = []  # they change with each step
     cache.fill(pictures, captions, config.data.flip, Caching(context))
 
-    parts.denoiser.to(placement.device)
-    adapter = Adapter(family, parts.denoiser, config.network, config.objective.seed)
-    if config.memory.gradient_checkpointing:
-        parts.denoiser.enable_gradient_checkpointing()
-    optimizer = optimizer_settings(config.optimizer).build(adapter.parameters())
+    adapter = inject(family, parts, config, placement)
+    optimizer = optimizer_settings(config.optimizer).build(adapter.groups(config.optimizer.lr))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # `lr` itself follows the schedule, and is what a checkpoint holds
 
@@ -86,7 +85,7 @@ def assemble(context: Any) -> Training:
         accumulation=config.optimizer.accumulation,
         repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
         timesteps=int(parts.scheduler.get("num_train_timesteps", 1000)), device=placement.device,
-        size_condition=family.size_condition,
+        size_condition=family.size_condition, encode=not adapter.trains_text,
     )  # fmt: skip
 
     def metadata(at_step: int) -> dict[str, str]:
@@ -114,6 +113,22 @@ def assemble(context: Any) -> Training:
         step=step,
         saved_step=step if snapshot is not None else -1,
     )
+
+
+def inject(family: Family, parts: Parts, config: RunConfig, placement: Placement) -> Adapter:
+    """Put what is trained on the device and the network into it.
+
+    Raises:
+        ConfigError: the base has no layer for the network.
+    """
+    parts.denoiser.to(placement.device)
+    adapter = Adapter(family, parts, config.network, config.objective.seed)
+    if adapter.trains_text:
+        for encoder in parts.text_encoders.values():
+            encoder.to(placement.device)
+    if config.memory.gradient_checkpointing:
+        parts.denoiser.enable_gradient_checkpointing()
+    return adapter
 
 
 def newest_snapshot(context: Any, checkpoints: Checkpoints, prints: dict[str, str]) -> Snapshot | None:

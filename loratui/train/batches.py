@@ -30,6 +30,7 @@ class Batch:
         t_B: timesteps.
         condition: encoded captions, stacked.
         pictures: what was drawn, for messages.
+        captions: what was encoded, after dropout.
         epoch: from 1.
     """
 
@@ -39,6 +40,7 @@ class Batch:
     t_B: Tensor
     condition: Condition
     pictures: tuple[Picture, ...]
+    captions: tuple[str, ...]
     epoch: int
 
 
@@ -48,7 +50,7 @@ class Batches:
     def __init__(
         self, pictures: Sequence[Picture], cache: Cache, *, seed: int, batch_size: int, accumulation: int,
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
-        size_condition: Callable[[Size, Size, Size], Condition] | None = None,
+        size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -64,6 +66,7 @@ class Batches:
             timesteps: T; t is uniform in 0 .. T-1.
             device: where batches go.
             size_condition: the family's answer for sizes, see `Family`.
+            encode: take encoded captions from the cache; off when the text encoders are trained.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
         self.batch_size, self.accumulation = batch_size, accumulation
@@ -73,7 +76,7 @@ class Batches:
             timesteps,
             device,
         )
-        self.size_condition = size_condition
+        self.size_condition, self.encode = size_condition, encode
         self._buckets: dict[tuple[int, int], list[int]] = {}
         for n, picture in enumerate(self.pictures):
             members = self._buckets.setdefault(picture.bucket.size, [])
@@ -107,7 +110,7 @@ class Batches:
         chosen = [self.pictures[n] for n in self.order(epoch)[index]]
         slots = range(micro * self.batch_size, micro * self.batch_size + len(chosen))
         drawn = [self._draw(picture, step, slot) for picture, slot in zip(chosen, slots, strict=True)]
-        x0, eps, offset, t, conditions = zip(*drawn, strict=True)
+        x0, eps, offset, t, conditions, captions = zip(*drawn, strict=True)
         return Batch(
             x0_BCHW=torch.stack(x0).to(self.device, non_blocking=True),
             eps_BCHW=torch.stack(eps).to(self.device, non_blocking=True),
@@ -115,6 +118,7 @@ class Batches:
             t_B=torch.tensor(t, device=self.device),
             condition=stack(conditions, self.device),
             pictures=tuple(chosen),
+            captions=captions,
             epoch=epoch + 1,
         )
 
@@ -122,7 +126,9 @@ class Batches:
         """Seed of the masks of a forward pass, for dropout layers that know only the global generators."""
         return seed_of(self.seed, "dropout", step, micro)
 
-    def _draw(self, picture: Picture, step: int, slot: int) -> tuple[Tensor, Tensor, Tensor, int, Condition]:
+    def _draw(
+        self, picture: Picture, step: int, slot: int
+    ) -> tuple[Tensor, Tensor, Tensor, int, Condition, str]:
         # All draws in a fixed order, used or not: turning one option on must not change the others' noise.
         random = generator(self.seed, "draw", step, slot)
         t = int(torch.randint(self.timesteps, (), generator=random))
@@ -133,7 +139,8 @@ class Batches:
         eps = torch.randn(mean.shape, generator=random)
         offset = torch.randn(mean.shape[0], generator=random)
         caption = "" if drop < self.caption_dropout else picture.caption
-        return x0, eps, offset, t, self.cache.condition(caption) | self._sizes(picture, mirrored)
+        encoded = self.cache.condition(caption) if self.encode else {}
+        return x0, eps, offset, t, encoded | self._sizes(picture, mirrored), caption
 
     def _sizes(self, picture: Picture, mirrored: bool) -> Condition:
         if self.size_condition is None:

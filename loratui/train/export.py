@@ -21,6 +21,7 @@ from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.families.protocol import Family, Parts
 from loratui.train.checkpoint import write_atomic
 from loratui.train.samples import Picture
+from loratui.weights.networks import network_spec
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -77,7 +78,7 @@ def lora_metadata(
     base = Path(info.base_path)
     facts: dict[str, Any] = {
         **family.metadata(parts),
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "networks.lora" if config.network.kind == "lora" else "lycoris.kohya",
         "ss_network_dim": config.network.rank,
         "ss_network_alpha": config.network.alpha,
         "ss_network_dropout": config.network.dropout or None,
@@ -105,7 +106,7 @@ def lora_metadata(
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing,
         "ss_learning_rate": config.optimizer.lr,
         "ss_unet_lr": config.optimizer.lr,
-        "ss_text_encoder_lr": None,
+        "ss_text_encoder_lr": text_rate(config),
         "ss_optimizer": config.optimizer.name,
         "ss_lr_scheduler": config.optimizer.schedule,
         "ss_lr_warmup_steps": config.optimizer.warmup_steps,
@@ -137,15 +138,25 @@ def lora_metadata(
     return {key: _text(value) for key, value in facts.items()}
 
 
+def text_rate(config: RunConfig) -> float | None:
+    """Learning rate of the (first) text encoder, None where it is not trained."""
+    network = config.network
+    return (network.text_lr or config.optimizer.lr / 2) if network.text_encoder else None
+
+
 def network_args(network: NetworkConfig) -> dict[str, Any]:
     """`ss_network_args`: what tells this network from a plain one; conv_dim and conv_alpha are LoCon's."""
-    if network.target != "full+conv":
-        return {"target": network.target}
-    return {
-        "target": network.target,
-        "conv_dim": network.conv_rank or network.rank,
-        "conv_alpha": network.conv_alpha or network.alpha,
-    }
+    found: dict[str, Any] = {"target": network.target}
+    if network.target == "full+conv":
+        found["conv_dim"] = network.conv_rank or network.rank
+        found["conv_alpha"] = network.conv_alpha or network.alpha
+    if network.kind != "lora":
+        found["algo"] = network.kind
+    spec, default = network_spec(network.kind), NetworkConfig()
+    for key in sorted(spec.options - {"conv_rank", "conv_alpha", "dropout"}) if spec else []:
+        if getattr(network, key) != getattr(default, key):
+            found[key] = getattr(network, key)
+    return found
 
 
 def _text(value: Any) -> str:

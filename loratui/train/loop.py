@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from loratui.errors import NonFiniteError, SaveError
+from loratui.families.protocol import Condition
 from loratui.train.adapter import Adapter
-from loratui.train.batches import Batches
+from loratui.train.batches import Batch, Batches
 from loratui.train.checkpoint import Checkpoints, Snapshot
 from loratui.train.device import Placement
 from loratui.train.objective import Objective
@@ -95,6 +96,15 @@ class Training:
         folder = self.context.run.samples_dir / f"step-{self.step:06d}"
         draw_round(self.preview, requests, folder, self.step, self.context)
 
+    def condition(self, batch: Batch) -> Condition:
+        """What the denoiser is told of a batch; text encoders that are trained encode its captions now."""
+        if not self.adapter.trains_text:
+            return batch.condition
+        stop = self.config.network.text_stop
+        with torch.set_grad_enabled(not stop or self.step < stop):
+            encoded: Condition = self.family.encode_batch(self.parts, batch.captions)
+        return batch.condition | encoded
+
     def sample_due(self) -> bool:
         """Whether this step is one of those that samples are drawn at."""
         every = self.config.samples.every
@@ -140,12 +150,13 @@ def train(t: Training) -> bool:
             batch = t.batches.at(t.step, micro)
             data_s += time.perf_counter() - mark
             mark = time.perf_counter()
-            if config.network.dropout > 0:  # peft draws its masks from the global generators
+            if t.adapter.drops:  # peft draws its masks from the global generators
                 torch.manual_seed(t.batches.dropout_seed(t.step, micro))
             eps_BCHW = t.objective.noise(batch.eps_BCHW, batch.offset_BC)
             noisy_BCHW = t.objective.diffuse(batch.x0_BCHW, eps_BCHW, batch.t_B)
             with placement.autocast():
-                answer_BCHW = t.family.predict(t.parts, noisy_BCHW, batch.t_B, batch.condition)
+                condition = t.condition(batch)
+                answer_BCHW = t.family.predict(t.parts, noisy_BCHW, batch.t_B, condition)
             target_BCHW = t.objective.target(batch.x0_BCHW, eps_BCHW, batch.t_B)
             loss = t.objective.loss(answer_BCHW, target_BCHW, batch.t_B)
             accelerator.backward(loss / accumulation)
@@ -164,17 +175,20 @@ def train(t: Training) -> bool:
 
         mark = time.perf_counter()
         optimizer_step(t)
+        norms = t.adapter.limit_norms()
         t.optimizer.zero_grad(set_to_none=True)
         t.step += 1
         done = time.perf_counter()
         optimizer_s, step_s = done - mark, done - begun
         journal.write(
-            "step", step=t.step, epoch=batch.epoch, loss=loss_value, lr={"unet": peak_lrs[0] * factor},
+            "step", step=t.step, epoch=batch.epoch, loss=loss_value,
+            lr={group.get("name", "unet"): group["lr"] for group in t.optimizer.param_groups},
             grad_norm=norm_value, step_s=round(step_s, 6), images=len(pictures),
             times={
                 "data": round(data_s, 6), "compute": round(compute_s, 6), "optimizer": round(optimizer_s, 6),
                 "io": round(requests.io_s, 6),
             },
+            **norms,
         )  # fmt: skip
         if done - memory_at >= 2.0:
             memory_at = done

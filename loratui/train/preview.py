@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from loratui.config.schema import SamplesConfig
-from loratui.families.protocol import Family, Parts
+from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.adapter import Adapter
 from loratui.train.cache import Cache
 from loratui.train.checkpoint import write_atomic
@@ -75,6 +75,13 @@ class Preview:
             placement,
         )
 
+    def condition(self, prompt: str) -> Condition:
+        """An encoded prompt: from the cache, or anew when the text encoders are trained."""
+        if not self.adapter.trains_text:
+            return self.cache.condition(prompt)
+        with torch.no_grad():
+            return self.family.encode_captions(self.parts, [prompt])[0]
+
     def draw(self, requests: Sequence[Request]) -> list[Image.Image]:
         """Draw pictures in one batch; they must differ in prompt, negative and seed only.
 
@@ -83,15 +90,15 @@ class Preview:
         first = requests[0]
         parts, device = self.parts, self.placement.device
         pipeline = self.family.pipeline(parts, first.sampler)
-        conditions = [
-            self.family.pipeline_inputs(self.cache.condition(r.prompt), self.cache.condition(r.negative))
-            for r in requests
-        ]
-        inputs = {key: torch.cat([c[key] for c in conditions]).to(device) for key in conditions[0]}
         half = next(parts.denoiser.parameters()).dtype != torch.float32
         self.adapter.train(False)
         parts.vae.to(device)
         try:
+            conditions = [
+                self.family.pipeline_inputs(self.condition(r.prompt), self.condition(r.negative))
+                for r in requests
+            ]
+            inputs = {key: torch.cat([c[key] for c in conditions]).to(device) for key in conditions[0]}
             with torch.no_grad():
                 with self.placement.autocast(enabled=half):
                     latents_BCHW = pipeline(

@@ -30,11 +30,12 @@ _NAMES = {name: stored for stored, name in _STORED.items()}
 
 @dataclass(slots=True)
 class Layer:
-    """One module's update in fp32: W' = W + alpha / rank * up @ down."""
+    """One module's update in fp32: W' = W + alpha / rank * up @ down, with a DoRA's magnitudes as [out]."""
 
     down: Array
     up: Array
     alpha: float
+    magnitude: Array | None = None
 
 
 def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> None:
@@ -60,10 +61,17 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
             tensors[f"{kohya}.lora_down.weight"] = (kept, layer.down)
             tensors[f"{kohya}.lora_up.weight"] = (kept, layer.up)
             tensors[f"{kohya}.alpha"] = ("fp32", np.array(layer.alpha, np.float32))
+            if layer.magnitude is not None:
+                shape = (-1, *[1] * (layer.down.ndim - 1))
+                tensors[f"{kohya}.dora_scale"] = (kept, layer.magnitude.reshape(shape))
         else:
             tensors[f"{names[kohya]}.lora_A.weight"] = (kept, layer.down)
             scale = layer.alpha / layer.down.shape[0]
             tensors[f"{names[kohya]}.lora_B.weight"] = (kept, layer.up * np.float32(scale))
+            if layer.magnitude is not None:
+                wide = layer.down.ndim == 4
+                magnitude = layer.magnitude.reshape((1, -1, 1, 1) if wide else (-1,))
+                tensors[f"{names[kohya]}.lora_magnitude_vector"] = (kept, magnitude)
     dropped = {"lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash"}
     metadata = {k: v for k, v in header.metadata.items() if k not in dropped}
     if format == "peft":
@@ -84,10 +92,10 @@ def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
             f"{path} is a LoRA of a family that cannot be converted ({family or 'unknown'}).",
             "Files of SD1.x, SD2.x and SDXL can.",
         )
-    unusual = sorted({p for m in modules.values() for p in m.parts} - {"down", "up", "alpha"})
+    unusual = sorted({p for m in modules.values() for p in m.parts} - {"down", "up", "alpha", "dora_scale"})
     if unusual or strange:
         what = unusual[0] if unusual else strange[0]
-        raise WeightsError(f"{path} holds {what}, which is not of a plain LoRA.", "Only plain LoRAs convert.")
+        raise WeightsError(f"{path} holds {what}, which is not of a LoRA.", "Only LoRA and DoRA convert.")
     structure = structure_of(header, modules, family)[1]
     names = structure.kohya
     layers: dict[str, Layer] = {}
@@ -103,7 +111,14 @@ def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
         rank = found["down"].shape[0]
         # Without alpha kohya readers take a scale of 1 and PEFT takes alpha = rank, which is the same.
         alpha = float(found["alpha"]) if "alpha" in found else _peft_alpha(header, name, float(rank))
-        layers[kohya] = Layer(found["down"], found["up"], alpha)
+        magnitude = found.get("dora_scale")
+        if magnitude is not None and magnitude.size != found["up"].shape[0]:
+            raise WeightsError(
+                f"{name} has magnitudes along its input, which PEFT has no place for.",
+                "Only a DoRA with one magnitude for each output converts.",
+            )
+        flat = None if magnitude is None else magnitude.reshape(-1)
+        layers[kohya] = Layer(found["down"], found["up"], alpha, flat)
     return layers, names
 
 

@@ -6,6 +6,7 @@ The names come from `consumers` (the consumers' own rules over the original layo
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 from loratui.errors import Problem
 from loratui.weights.consumers import STRUCTURES, Structure, structure_from_text
 from loratui.weights.header import Header, read_header
+from loratui.weights.networks import NetworkSpec, network_of
 
 TABLES = Path(__file__).parent / "tables"
 CONSUMERS = ("diffusers", "comfyui", "a1111")
@@ -24,7 +26,8 @@ _KOHYA = re.compile(
     r"^(lora_[^.]+)\.(lora_down\.weight|lora_up\.weight|lora_mid\.weight|alpha|dora_scale|diff.*|hada_.*|lokr_.*|oft_.*)$"
 )
 _PEFT = re.compile(
-    r"^(.+?)\.(?:lora_(A|B)(?:\.default)?\.weight|lora\.(down|up)\.weight|lora_(magnitude_vector)(?:\.weight)?|alpha)$"
+    r"^(.+?)\.(?:lora_(A|B)(?:\.default)?\.weight|lora\.(down|up)\.weight"
+    r"|lora_(magnitude_vector)(?:\.default)?(?:\.weight)?|(oft_R)(?:\.default)?\.weight|alpha)$"
 )
 
 
@@ -37,6 +40,7 @@ class Module:
     up: tuple[int, ...] = ()
     alpha: bool = False
     keys: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def parts(self) -> set[str]:
@@ -45,8 +49,42 @@ class Module:
 
     @property
     def rank(self) -> int:
-        """Rows of lora_down, 0 when it is missing."""
+        """Rows of lora_down, or of what other network types have in its place; 0 when there is none."""
+        for part in ("hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
+            if part in self.shapes:
+                return self.shapes[part][0]
         return self.down[0] if self.down else 0
+
+    @property
+    def width(self) -> int:
+        """Features that come in, where one tensor tells: the text conditioning's width in attn2.to_k."""
+        if len(self.down) > 1:
+            return self.down[1]
+        if "oft_R" in self.shapes:  # blocks of side b, each with b (b - 1) / 2 angles
+            blocks, angles = self.shapes["oft_R"]
+            return blocks * (1 + math.isqrt(1 + 8 * angles)) // 2
+        size = self.size
+        return size[0] if size else 0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Numbers that come in, kernel included, and that go out, from the shapes; None when unclear."""
+        s = self.shapes
+        if self.down and self.up:
+            return math.prod(self.down[1:]), self.up[0]
+        if {"hada_w1_a", "hada_w1_b"} <= s.keys():
+            if "hada_t1" in s:
+                kernel = math.prod(s["hada_t1"][2:])
+                return s["hada_w1_b"][1] * kernel, s["hada_w1_a"][1]
+            return s["hada_w1_b"][1], s["hada_w1_a"][0]
+        first = s.get("lokr_w1") or (_product(s, "lokr_w1_a", "lokr_w1_b"))
+        second = s.get("lokr_w2") or (_product(s, "lokr_w2_a", "lokr_w2_b"))
+        if first and second and "lokr_t2" in s:
+            kernel = math.prod(s["lokr_t2"][2:])
+            return first[1] * s["lokr_w2_b"][1] * kernel, first[0] * s["lokr_w2_a"][1]
+        if first and second:
+            return first[1] * math.prod(second[1:]), first[0] * second[0]
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +96,8 @@ class Verification:
         family: `sd15`, `sd2`, another known name that cannot be checked here, or empty.
         format: `kohya` or `peft`.
         rank: the rank, the largest where they differ.
-        matched: consumer -> (modules matched, of).
+        network: its type (`lora`, `dora`, ...), or empty when it is a mixture or none we know.
+        matched: consumer that loads this type -> (modules matched, of).
         problems: errors (a consumer would drop something), warnings and notes.
         modules: updated layers.
     """
@@ -70,6 +109,7 @@ class Verification:
     matched: dict[str, tuple[int, int]]
     problems: tuple[Problem, ...]
     modules: int
+    network: str = "lora"
 
     @property
     def ok(self) -> bool:
@@ -83,12 +123,17 @@ class Verification:
             "path": str(self.path),
             "family": self.family,
             "format": self.format,
+            "network": self.network,
             "rank": self.rank,
             "modules": self.modules,
             "matched": {name: list(pair) for name, pair in self.matched.items()},
             "ok": self.ok,
             "problems": [p.as_dict() for p in self.problems],
         }
+
+
+def _product(shapes: dict[str, tuple[int, ...]], a: str, b: str) -> tuple[int, ...] | None:
+    return (shapes[a][0], *shapes[b][1:]) if a in shapes and b in shapes else None
 
 
 @cache
@@ -132,7 +177,15 @@ def verify_file(path: Path) -> Verification:
             "info",
             f"Made for a model with {family}'s layout but of another size: names are checked, not sizes.",
         )
-    matched, missed = _match(modules, fmt, structure)
+    spec = network_of({part for m in modules.values() for part in m.parts})
+    consumers = consumers_of(spec, fmt)
+    if set(consumers) != set(CONSUMERS):
+        note(
+            "not-everywhere",
+            "info",
+            spec.note if spec is not None and spec.note else "Not for every program.",
+        )
+    matched, missed = _match(modules, fmt, structure, consumers)
     for consumer, names in missed.items():
         if names:
             note(
@@ -142,7 +195,17 @@ def verify_file(path: Path) -> Verification:
             )  # fmt: skip
     _check_modules(modules, fmt, structure, table(family) if true_size else {}, note)
     _check_finite(header, note)
-    return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules))
+    network = spec.name if spec is not None else ""
+    return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules), network)
+
+
+def consumers_of(spec: NetworkSpec | None, fmt: str) -> tuple[str, ...]:
+    """The programs whose key tables a file is held against: those that load its type of network."""
+    if spec is None or spec.name == "lora":
+        return CONSUMERS
+    if fmt != spec.format:
+        return ("diffusers",) if spec.name == "dora" else ("peft",)
+    return spec.loads
 
 
 def modules_of(header: Header) -> tuple[str, dict[str, Module], list[str]]:
@@ -155,14 +218,14 @@ def modules_of(header: Header) -> tuple[str, dict[str, Module], list[str]]:
             kohya += 1
             part = {"lora_down.weight": "down", "lora_up.weight": "up"}.get(match[2], match[2])
         elif match := _PEFT.match(key):
-            part = {"A": "down", "B": "up", "down": "down", "up": "up", "magnitude_vector": "dora_scale"}.get(
-                match[2] or match[3] or match[4] or "", "alpha"
-            )
+            theirs = match[2] or match[3] or match[4] or match[5] or "alpha"
+            part = {"A": "down", "B": "up", "magnitude_vector": "dora_scale"}.get(theirs, theirs)
         else:
             strange.append(key)
             continue
         module = modules.setdefault(match[1], Module(match[1]))
         module.keys[part] = key
+        module.shapes[part] = info.shape
         if part == "down":
             module.down = info.shape
         elif part == "up":
@@ -179,7 +242,7 @@ def family_of(header: Header, modules: dict[str, Module]) -> str:
         return "flux"
     if any(n.startswith("lora_te2_") or "text_encoder_2" in n for n in names):
         return "sdxl"
-    widths = {m.down[1] for n, m in modules.items() if re.search(r"attn2[._]to_[kv]$", n) and len(m.down) > 1}
+    widths = {m.width for n, m in modules.items() if re.search(r"attn2[._]to_[kv]$", n)}
     known = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
     for width in widths:
         if width in known:
@@ -189,7 +252,7 @@ def family_of(header: Header, modules: dict[str, Module]) -> str:
         return "sdxl"
     if header.metadata.get("ss_v2") == "True" or version.startswith("sd_v2"):
         return "sd2"
-    text = {m.down[1] for n, m in modules.items() if "self_attn" in n and len(m.down) > 1}
+    text = {m.width for n, m in modules.items() if "self_attn" in n and m.width}
     if text == {1024}:
         return "sd2"
     if any(re.search(r"(down|up|mid)_blocks?[._]", n) or n.startswith("lora_te_") for n in names):
@@ -204,19 +267,19 @@ def structure_of(header: Header, modules: dict[str, Module], family: str) -> tup
         return False, stated
     structure, sizes = STRUCTURES[family], table(family)
     fits = [
-        sizes[kohya][0][0] == m.down[1]
+        (math.prod(sizes[kohya][0]), sizes[kohya][1]) == m.size
         for n, m in modules.items()
-        if len(m.down) > 1 and (kohya := structure.canonical(n)) in sizes
+        if m.size and (kohya := structure.canonical(n)) in sizes
     ]
     # A file with a few wrong shapes is a broken one for the true model; with most wrong it is for another.
     return (not fits or 2 * sum(fits) >= len(fits)), structure
 
 
 def _match(
-    modules: dict[str, Module], fmt: str, structure: Structure
+    modules: dict[str, Module], fmt: str, structure: Structure, consumers: tuple[str, ...]
 ) -> tuple[dict[str, tuple[int, int]], dict[str, list[str]]]:
     """Consumer -> (matched, of), and the names each would drop."""
-    missed: dict[str, list[str]] = {consumer: [] for consumer in CONSUMERS}
+    missed: dict[str, list[str]] = {consumer: [] for consumer in (*CONSUMERS, "peft")}
     for name in modules:
         if structure.canonical(name) not in structure.kohya:
             missed["diffusers"].append(name)
@@ -224,6 +287,9 @@ def _match(
             missed["comfyui"].append(name)
         if fmt != "kohya" or structure.a1111_name(name) not in structure.a1111:
             missed["a1111"].append(name)
+        if fmt != "peft" or name not in structure.names:
+            missed["peft"].append(name)
+    missed = {consumer: missed[consumer] for consumer in consumers}
     return {c: (len(modules) - len(names), len(modules)) for c, names in missed.items()}, missed
 
 
@@ -235,7 +301,7 @@ def _check_modules(
     halves = [
         n
         for n, m in modules.items()
-        if {"down", "up"} - m.parts and not any(p[:4] in {"hada", "lokr"} for p in m.parts)
+        if {"down", "up"} - m.parts and m.size is None and "oft_R" not in m.parts
     ]
     if halves:
         note("incomplete", "error", f"{len(halves)} modules lack one of their matrices, such as {halves[0]}.")
@@ -252,15 +318,14 @@ def _check_modules(
             )
     wrong = []
     for name, module in modules.items():
-        size = sizes.get(structure.canonical(name))
-        if size is not None and module.down and module.up:
-            kernel = size[0][1:]
-            if (
-                module.down[1] != size[0][0]
-                or module.up[0] != size[1]
-                or tuple(module.down[2:]) not in {kernel, ()}
-            ):
-                wrong.append(name)
+        true, own = sizes.get(structure.canonical(name)), module.size
+        if true is None or own is None:
+            continue
+        kernel = tuple(module.down[2:]) if module.down else true[0][1:]
+        pair = (math.prod(true[0]), true[1])
+        # A 1x1 convolution may be stored as a matrix, so only the kernel's size may differ in form.
+        if own != pair or kernel not in {true[0][1:], ()}:
+            wrong.append(name)
     if wrong:
         note(
             "wrong-shape",

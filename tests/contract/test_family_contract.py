@@ -65,7 +65,7 @@ def test_captions_become_conditions_one_by_one(loaded) -> None:
 
 def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) -> None:
     family, parts = loaded
-    adapter = Adapter(family, parts.denoiser, kit.tiny_config().network, seed=1)
+    adapter = Adapter(family, parts, kit.tiny_config().network, seed=1)
     with torch.no_grad():
         conditions = family.encode_captions(parts, ["x", "y"])
     noisy = torch.randn(2, parts.latent_channels, 8, 12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,7 +56,8 @@ def network():
     """A tiny U-Net in float64 with a LoRA whose B is not zero, so that every gradient is alive."""
     unet, _, _ = kit.tiny_parts(seed=5)
     unet.requires_grad_(False)
-    adapter = Adapter(FAMILY, unet, kit.tiny_config(network__target="full").network, seed=3)
+    parts = SimpleNamespace(denoiser=unet, text_encoders={})
+    adapter = Adapter(FAMILY, parts, kit.tiny_config(network__target="full").network, seed=3)
     unet.double()
     torch.manual_seed(0)
     for layer in adapter.layers.values():
