@@ -1,6 +1,6 @@
 """The settings as a table: type, default, range and help of each, read once from the schema itself.
 
-The help is the docstring under the field in schema.py, so the form, `loratui config schema` and the
+The help is the docstring under the field in schema/, so the form, `loratui config schema` and the
 messages of `load` all say the same.
 """
 
@@ -101,10 +101,11 @@ def _kind(hint: Any, allowed: tuple[str, ...]) -> Kind:
 
 @cache
 def _attribute_docs() -> dict[tuple[str, str], str]:
-    """(class, attribute) -> the string literal that follows the attribute in schema.py."""
-    tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
+    """(class, attribute) -> the string literal that follows the attribute in the schema's files."""
+    files = sorted(Path(schema.__file__).parent.glob("*.py"))
+    nodes = [node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body]
     found: dict[tuple[str, str], str] = {}
-    for node in tree.body:
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         for here, after in zip(node.body, node.body[1:], strict=False):

@@ -1,0 +1,25 @@
+"""[model]: the base checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The base checkpoint."""
+
+    base: str = ""
+    """Diffusers folder, single .safetensors file, Hub id, or `demo` for the bundled model."""
+    family: str = "auto"
+    """Model family (`loratui families`); `auto` reads it from the checkpoint."""
+    vae: str = ""
+    """Another VAE to use instead of the base's own: folder or .safetensors file; empty for none."""
+
+
+SHORT_NAMES: dict[str, str] = {
+    "base": "base",
+}
+RANGES: dict[str, tuple[float | None, float | None]] = {}
+POSITIVE: frozenset[str] = frozenset()
+CHOICES: dict[str, tuple[str, ...]] = {}

@@ -1,0 +1,32 @@
+"""[objective]: what the loss is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """What the loss is."""
+
+    seed: int = 42
+    """Seed of order, noise, timesteps, dropout and flips."""
+    min_snr_gamma: float = 0.0
+    """Min-SNR loss weighting (Hang et al. 2023); 5 is usual, 0 turns it off."""
+    noise_offset: float = 0.0
+    """Per-channel offset added to the noise; about 0.05 lets pictures be darker or brighter."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the U-Net predicts; `auto` reads it from the base."""
+
+
+SHORT_NAMES: dict[str, str] = {
+    "seed": "seed",
+}
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    "seed": (0, 2**63 - 1),
+    "min_snr_gamma": (0, 1000),
+    "noise_offset": (0, 1),
+}
+POSITIVE: frozenset[str] = frozenset()
+CHOICES: dict[str, tuple[str, ...]] = {}
