@@ -74,7 +74,7 @@ def waiting(project: Project, history: History) -> list[Waiting]:
 def _of_run(
     project: Project, run: RunDir, verdicts: dict[Path, object], claimed: set[Path]
 ) -> Iterable[Waiting]:
-    """What waits of one run; `claimed` are captions that a newer run has written, and grows."""
+    """What waits of one run; `claimed` are captions that stand as a newer run wrote them, and grows."""
     try:
         pictures = read_manifest(run.path)
     except LoratuiError:
@@ -89,12 +89,11 @@ def _of_run(
             now = read_caption(picture)
         except LoratuiError:
             continue
-        if now.path in claimed:
+        if now.path in claimed or not now.exists or now.text != result.text.strip():
             continue
         claimed.add(now.path)
         verdict = verdicts.get(now.path)
-        seen = isinstance(verdict, dict) and verdict.get("run") == run.id
-        if not seen and now.exists and now.text == result.text.strip():
+        if not (isinstance(verdict, dict) and verdict.get("run") == run.id):
             yield Waiting(picture, result.rel, now.path, run.id, now.text, dict(result.said))
 
 

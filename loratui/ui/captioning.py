@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
 
 POLL_S = 0.25
+STEPS = ("Taken back", "Done again")
+"""How undo and redo are told."""
 _SETTINGS = (
     "mode", "template", "insert_trigger", "class_word", "prefix", "suffix", "blacklist", "max_tags",
     "max_tokens", "lines", "workers",
@@ -162,6 +164,12 @@ class ReviewRead(Message):
     """What waits for a verdict."""
 
     items: Sequence[Waiting]
+
+
+@dataclass
+class Judged(Message):
+    """A verdict was given, or taken back."""
+
     said: str = ""
     severity: str = "information"
 
@@ -300,12 +308,13 @@ def read_review(project: Project, post: Post, gone: Gone) -> None:
     """What waits for a verdict."""
     from loratui.caption.review import waiting
 
-    post(ReviewRead(waiting(project, open_history(project))))
+    items = waiting(project, open_history(project))
+    if not gone():  # else a newer look is under way
+        post(ReviewRead(items))
 
 
 def judge(project: Project, act: Callable[[History], Outcome], done: str, post: Post, gone: Gone) -> None:
-    """Give a verdict, or take one back; then read what waits."""
-    from loratui.caption.review import waiting
+    """Give a verdict, or take one back."""
     from loratui.ui import figures
 
     history = open_history(project)
@@ -321,10 +330,10 @@ def judge(project: Project, act: Callable[[History], Outcome], done: str, post: 
             severity, said = "warning", f"Left alone: {', '.join(refused[:3])}{'…' * (len(refused) > 3)}"
         elif not outcome.entry:
             said = "There is nothing to take back." if done.startswith("Taken") else "Nothing was changed."
-        elif done in {"Taken back", "Done again"}:
+        elif done in STEPS:
             files = f", {figures.plural(len(outcome.written), 'file')}" if outcome.written else ""
             said = f"{done}: {outcome.label}{files}."
-    post(ReviewRead(waiting(project, history), said, severity))
+    post(Judged(said, severity))
 
 
 def read_before(project: Project, item: Waiting, post: Post, gone: Gone) -> None:

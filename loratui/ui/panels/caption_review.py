@@ -45,6 +45,8 @@ class CaptionReview(Horizontal):
         self._asked: Waiting | None = None
         self._before: str | None = None
         self._known = False
+        self.expects_back = False
+        """Whether an undo was asked for: what comes back gets the cursor."""
 
     def compose(self) -> ComposeResult:
         """List, picture, texts."""
@@ -65,19 +67,19 @@ class CaptionReview(Horizontal):
                 yield Answers("", id="review-said")
 
     def show_items(self, items: Sequence[Waiting]) -> None:
-        """The queue is this now; the cursor stays where it is."""
+        """The queue is this now; the cursor stays where it is, or goes to what undo brought back."""
         view = self.query_one("#queue", LineList)
         before = self.current
         at = view.cursor
+        known = {item.caption for item in self._items}
         self._items = self._ordered(items)
-        keep = next(
-            (
-                i
-                for i, item in enumerate(self._items)
-                if before is not None and item.caption == before.caption
-            ),
-            min(at, max(0, len(self._items) - 1)),
-        )
+        paths = [item.caption for item in self._items]
+        keep = min(at, max(0, len(paths) - 1))
+        if before is not None and before.caption in paths:
+            keep = paths.index(before.caption)
+        fresh = [i for i, path in enumerate(paths) if path not in known]
+        if self.expects_back and fresh:
+            keep, self.expects_back = fresh[0], False
         view.say(
             "No caption waits for a look.\nWhat caption runs write appears here; esc goes back to start one."
         )

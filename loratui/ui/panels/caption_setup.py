@@ -103,6 +103,10 @@ class CaptionSetup(Vertical):
         about.redraw()
 
     @property
+    def _in_form(self) -> bool:
+        return self.query_one(OptionsForm).has_focus
+
+    @property
     def current(self) -> CaptionerSpec | None:
         """The captioner under the cursor."""
         at = self.query_one("#captioners", LineList).cursor
@@ -187,8 +191,13 @@ class CaptionSetup(Vertical):
         problem = next(iter(self._problems), None)
         if problem is not None:
             more = f" (and {len(self._problems) - 1} more)" if len(self._problems) > 1 else ""
-            head = "" if problem.path.endswith(".model") else f"{problem.path}: " if problem.path else ""
-            words = text.plain(f"✖ {head}{problem.message}{more} {problem.advice}")
+            name = problem.path.removesuffix(".model")
+            told = self.current is not None and name == self.current.name and not self._in_form
+            if name != problem.path and told:  # the lines above say it all
+                return [[(f"✖ {name} cannot start yet{more}", colours.red)]]
+            head = "" if name != problem.path else f"{problem.path}: " if problem.path else ""
+            message = problem.message.split("; looked in")[0].rstrip(".")
+            words = text.plain(f"✖ {head}{message}{more}. {problem.advice}")
             return [[(part, colours.red)] for part in text.wrap(words, width, most=4)]
         plan = self._plan
         if plan is None:

@@ -46,11 +46,15 @@ class ReviewPart(RunPart):
         """The queue as it is now."""
         self._waiting = len(message.items)
         self.query_one(CaptionReview).show_items(message.items)
+        self.query_one("#summary", Facts).redraw()
+        self.refresh_bindings()
+
+    def on_judged(self, message: captioning.Judged) -> None:
+        """Say what came of it, and look what waits now."""
+        self._read_review()
         if message.said:
             severity: Any = message.severity
             self.notify(message.said, severity=severity, timeout=3 if severity == "information" else None)
-        self.query_one("#summary", Facts).redraw()
-        self.refresh_bindings()
 
     @on(CaptionReview.Wanted)
     def _before_wanted(self, message: CaptionReview.Wanted) -> None:
@@ -62,8 +66,9 @@ class ReviewPart(RunPart):
         self.query_one(CaptionReview).show_before(message.item, message.text)
 
     def _judge(self, act: Callable[[History], Outcome], done: str = "") -> None:
+        self.query_one(CaptionReview).expects_back = done in captioning.STEPS
         if self.studio.project is not None:
-            self._thread(partial(captioning.judge, self.studio.project, act, done), "review")
+            self._thread(partial(captioning.judge, self.studio.project, act, done), "judge")
 
     def action_accept(self) -> None:
         """Good as it is."""
