@@ -29,10 +29,18 @@ class Requests:
         self._stop = False
 
     def stop_wanted(self) -> bool:
-        """Serve what has been asked; returns whether the run should save and end."""
+        """Serve what has been asked; returns whether the run should save and end.
+
+        A stop among the requests wins over a pause beside it; what else was asked for is done first.
+        """
         context = self.training.context
-        for request in context.controls():
-            self._serve(request)
+        requests = context.controls()
+        ends = any(r.kind == "stop" for r in requests)
+        for request in requests:
+            if ends and request.kind == "pause":
+                context.ack(request, False, "The run is asked to stop.")
+            else:
+                self._serve(request)
         return self._stop or bool(context.stop_requested)
 
     def _serve(self, request: Any) -> None:
@@ -86,20 +94,20 @@ class Requests:
             while True:
                 if context.stop_requested:
                     return False
-                for request in context.controls():
-                    if request.kind == "resume":
+                requests = context.controls()
+                kinds = {r.kind for r in requests}
+                for request in requests:
+                    if request.kind == "resume" and "stop" not in kinds:
                         context.ack(request, True, "")
-                        return True
-                    if request.kind == "stop":
-                        context.ack(request, True, "")
-                        self._stop = True
-                        return False
-                    if request.kind == "prompts":
+                    elif request.kind == "prompts":
                         self._change_prompts(request)
-                    elif request.kind == "save":
+                    elif request.kind in {"save", "stop"}:
                         self._serve(request)
                     else:
-                        context.ack(request, False, "The run is paused.")
+                        asked = "The run is asked to stop." if "stop" in kinds else "The run is paused."
+                        context.ack(request, False, asked)
+                if kinds & {"resume", "stop"}:
+                    return not self._stop
                 time.sleep(POLL_S)
         finally:
             self._move(t.placement.device)

@@ -298,6 +298,49 @@ def test_pause_holds_until_resume(project: Path, tiny_sd15: Path, monkeypatch: p
     assert len(losses(events)) == 8
 
 
+def test_a_stop_beside_a_pause_wins_at_once(project: Path, tiny_sd15: Path) -> None:
+    """Asked for at one moment, before or while paused: saved as asked, stopped, nobody waits for a resume."""
+    run = kit.make_run(project, tiny_sd15, kit.tiny_config(saving__every=100), "all-at-once")
+
+    def ask(context):
+        for kind in ("pause", "save", "stop"):
+            ask_at(context, 3, kind)
+
+    events = kit.run_job_here(run, tweak=ask)
+    assert {e["request"]: e["ok"] for e in events if e["kind"] == "ack"} == {
+        "pause": False, "save": True, "stop": True,
+    }  # fmt: skip
+    states = [e["state"] for e in events if e["kind"] == "state"]
+    assert "paused" not in states and states[-1] == "stopped"
+    assert [e["step"] for e in events if e["kind"] == "checkpoint"] == [
+        max(e["step"] for e in events if e["kind"] == "step")
+    ]
+
+
+def test_a_stop_beside_a_resume_is_not_lost(project: Path, tiny_sd15: Path) -> None:
+    run = kit.make_run(project, tiny_sd15, kit.tiny_config(saving__every=100), "resume-stop")
+
+    def asks(context):
+        ask_at(context, 3, "pause")
+        write = context.journal.write
+
+        def spy(name: str, **fields):
+            event = write(name, **fields)
+            if name == "state" and fields["state"] == "paused":
+                control.request(run, "resume")
+                control.request(run, "stop")
+                context._looked_at = 0.0
+            return event
+
+        context.journal.write = spy
+
+    events = kit.run_job_here(run, tweak=asks)
+    assert {e["request"]: e["ok"] for e in events if e["kind"] == "ack"} == {
+        "pause": True, "resume": False, "stop": True,
+    }  # fmt: skip
+    assert events[-1]["state"] == "stopped" and max(e["step"] for e in events if e["kind"] == "step") < 8
+
+
 def test_samples_are_pictures_with_their_settings(project: Path, tiny_sd15: Path) -> None:
     run = kit.make_run(
         project, tiny_sd15, kit.tiny_config(samples__every=4, samples__sampler="euler"), "samples"
