@@ -1,4 +1,4 @@
-"""`presets`, `families` and `config schema`: what there is."""
+"""`presets`, `families`, `optimizers` and `config schema`: what there is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def add(commands: Any) -> None:
     families.add_argument("name", nargs="?", metavar="NAME", help="show this one")
     families.add_argument("--json", action="store_true", help="print as JSON")
     families.set_defaults(run=run_families)
+
+    optimizers = commands.add_parser(
+        "optimizers", help="the optimizers", description="List optimizers, and what each is for."
+    )
+    optimizers.add_argument("--json", action="store_true", help="print as JSON")
+    optimizers.set_defaults(run=run_optimizers)
 
     config = commands.add_parser("config", help="settings", description="About the settings.")
     parts = config.add_subparsers(dest="part", metavar="PART", required=True)
@@ -87,6 +93,24 @@ def run_families(args: argparse.Namespace, out: Output) -> int:
         [(f.name, f.title, f"{f.resolution} px", f.notes) for f in rows],
         ("name", "title", "resolution", "notes"),
     )
+    return 0
+
+
+def run_optimizers(args: argparse.Namespace, out: Output) -> int:
+    """List optimizers."""
+    import importlib.util
+
+    from loratui.optim.spec import OPTIMIZERS
+
+    rows, found = [], []
+    for spec in OPTIMIZERS:
+        there = not spec.module or importlib.util.find_spec(spec.module) is not None
+        facts = {"package": spec.package, "installed": there, "state_bytes": spec.state_bytes}
+        found.append({"name": spec.name, "title": spec.title, "notes": spec.notes, **facts})
+        missing = "" if there else spec.package
+        rows.append((spec.name, spec.title, f"{spec.state_bytes:g}", missing, spec.notes))
+    out.document(found)
+    out.table(rows, ("name", "title", "bytes a weight", "to install", "what it is for"))
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from loratui.config.patterns import parse
 from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.errors import Problem
+from loratui.optim.options import parse as parse_options
+from loratui.optim.spec import optimizer_spec
 from loratui.weights.networks import NETWORKS, OPTIONAL, network_spec
 
 LATENT_FACTOR = 8
@@ -115,9 +117,7 @@ def _training(config: RunConfig) -> list[Problem]:
         found.append(
             _error("optimizer.warmup_steps", "warmup-too-long", message, "Make the warm-up shorter.")
         )
-    if optimizer.name == "adamw" and optimizer.lr > 0.01:
-        message = f"{optimizer.lr:g} is far above what AdamW stands (1e-5 to 1e-3 is usual)."
-        found.append(_warning("optimizer.lr", "lr-high", message))
+    found += _optimizer(config)
     if network.alpha > 4 * network.rank:
         message = f"alpha {network.alpha:g} with rank {network.rank} multiplies the update by more than 4."
         found.append(_warning("network.alpha", "alpha-high", message, "Use at most the rank, or a lower lr."))
@@ -141,6 +141,55 @@ def _training(config: RunConfig) -> list[Problem]:
             )
         )
     return found
+
+
+def _optimizer(config: RunConfig) -> list[Problem]:
+    """What goes with the chosen optimizer and schedule."""
+    found: list[Problem] = []
+    optimizer, network = config.optimizer, config.network
+    spec = optimizer_spec(optimizer.name)
+    if spec is None:
+        return found
+    try:
+        parse_options(optimizer.options)
+    except ValueError as error:
+        found.append(_error("optimizer.options", "bad-option", f"{error}."))
+    if (optimizer.name == "other") != bool(optimizer.other):
+        message = "names the class of optimizer.name = other; set both or neither."
+        found.append(_error("optimizer.other", "other-optimizer", message))
+    if spec.adaptive:
+        if optimizer.lr < 0.1:
+            message = f"{spec.title} finds its own rate and multiplies it by {optimizer.lr:g}."
+            found.append(_warning("optimizer.lr", "lr-low", message, "Set optimizer.lr to 1."))
+        if network.lora_plus != 1.0 or network.rates or (network.text_encoder and not _one_rate(config)):
+            message = f"{spec.title} estimates one learning rate for all."
+            advice = "Set network.text_lr to optimizer.lr, network.lora_plus to 1, and clear network.rates."
+            found.append(_error("optimizer.name", "one-rate", message, advice))
+    elif optimizer.lr > 0.01 and optimizer.name != "other":
+        message = f"{optimizer.lr:g} is far above what {spec.title} stands (1e-5 to 1e-3 is usual)."
+        found.append(_warning("optimizer.lr", "lr-high", message))
+    if spec.averaging:
+        if optimizer.schedule != "constant":
+            message = f"{spec.title} takes the place of a schedule."
+            found.append(_error("optimizer.schedule", "no-schedule", message, "Set it to constant."))
+        if network.scale_norm:
+            message = f"{spec.title} averages the weights, which shrinking them would undo."
+            found.append(_error("network.scale_norm", "averaged", message, "Set it to 0."))
+        if config.objective.ema_decay:
+            message = f"{spec.title} averages the weights itself."
+            found.append(_error("objective.ema_decay", "averaged", message, "Set it to 0."))
+    if spec.cuda and config.memory.device == "cpu":
+        advice = "Take adamw8bit."
+        found.append(_error("optimizer.name", "needs-cuda", f"{spec.title} needs CUDA.", advice))
+    if optimizer.cycles > 1 and optimizer.schedule != "cosine":
+        message = f"restarts belong to the cosine, not to {optimizer.schedule}."
+        found.append(_error("optimizer.cycles", "no-cycles", message, "Set it to 1."))
+    return found
+
+
+def _one_rate(config: RunConfig) -> bool:
+    rates = {config.network.text_lr, config.network.text_lr_2 or config.network.text_lr}
+    return rates == {config.optimizer.lr}
 
 
 def _network(network: NetworkConfig) -> list[Problem]:

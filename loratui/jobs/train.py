@@ -35,7 +35,8 @@ def main(context: Any) -> None:
             advice="Resume to go on from there.",
         )  # fmt: skip
         return
-    finish(training)
+    with training.published.weights():
+        finish(training)
 
 
 def finish(training: Any) -> None:

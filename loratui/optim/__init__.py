@@ -1,17 +1,20 @@
 """Optimizers: one file per group, each a torch-free dataclass of settings with a `build()`.
 
-To add one: write the dataclass, add its row to OPTIMIZERS; menus and tests find it there.
+To add one: write the dataclass, add its row to `spec.OPTIMIZERS`; menus and tests find it there.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from loratui.config.schema import OptimizerConfig
-from loratui.errors import ConfigError
-from loratui.optim.adamw import AdamW
+from loratui.optim.spec import OPTIMIZERS, OptimizerSpec, optimizer_spec
+
+if TYPE_CHECKING:
+    from loratui.config.schema import OptimizerConfig
+
+__all__ = ["OPTIMIZERS", "OptimizerSettings", "OptimizerSpec", "optimizer_settings", "optimizer_spec"]
 
 
 class OptimizerSettings(Protocol):
@@ -22,29 +25,12 @@ class OptimizerSettings(Protocol):
         """Take the settings that this optimizer has."""
 
     def build(self, groups: Iterable[Any]) -> Any:
-        """Make the torch optimizer over parameter groups (imports torch)."""
+        """Make the torch optimizer over parameter groups (imports torch).
 
-
-@dataclass(frozen=True, slots=True)
-class OptimizerSpec:
-    """A light row for menus.
-
-    Attributes:
-        name: the name in `optimizer.name`.
-        title: for people.
-        settings: the dataclass.
-        notes: one line on when to take it.
-    """
-
-    name: str
-    title: str
-    settings: type[OptimizerSettings]
-    notes: str = ""
-
-
-OPTIMIZERS: tuple[OptimizerSpec, ...] = (
-    OptimizerSpec("adamw", "AdamW", AdamW, "the safe choice; 8 bytes of state per trained weight"),
-)
+        Raises:
+            ConfigError: it does not take these settings.
+            ModuleNotFoundError: its package is not installed.
+        """
 
 
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
@@ -53,10 +39,14 @@ def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
     Raises:
         ConfigError: there is no such optimizer.
     """
-    for spec in OPTIMIZERS:
-        if spec.name == config.name:
-            return spec.settings.from_config(config)
-    known = ", ".join(spec.name for spec in OPTIMIZERS)
-    raise ConfigError(
-        f"There is no optimizer named {config.name!r}.", f"Set optimizer.name to one of: {known}."
-    )
+    from loratui.errors import ConfigError
+
+    spec = optimizer_spec(config.name)
+    if spec is None:
+        known = ", ".join(s.name for s in OPTIMIZERS)
+        raise ConfigError(
+            f"There is no optimizer named {config.name!r}.", f"Set optimizer.name to one of: {known}."
+        )
+    module, _, name = spec.settings.partition(":")
+    kind: type[OptimizerSettings] = getattr(importlib.import_module(module), name)
+    return kind.from_config(config)

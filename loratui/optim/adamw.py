@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loratui.config.schema import OptimizerConfig
+from loratui.optim.options import make, parse
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
+    from loratui.config.schema import OptimizerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +21,21 @@ class AdamW:
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.01
+    options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: OptimizerConfig) -> AdamW:
-        """Take the settings that AdamW has."""
-        return cls(config.lr, config.beta1, config.beta2, config.eps, config.weight_decay)
+        """Take the settings that it has."""
+        return cls(
+            config.lr, config.beta1, config.beta2, config.eps, config.weight_decay, parse(config.options)
+        )
 
-    def build(self, groups: Iterable[Any]) -> Optimizer:
-        """Make the optimizer: the fused kernel, one launch for all of a LoRA's many small matrices."""
+    def build(self, groups: Iterable[Any]) -> Any:
+        """Make the optimizer."""
         import torch
 
-        return torch.optim.AdamW(
-            groups,
-            lr=self.lr,
-            betas=(self.beta1, self.beta2),
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        # The fused kernel: one launch for all of a LoRA's many small matrices.
+        return make(
+            torch.optim.AdamW, groups, self.options, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps,
+            weight_decay=self.weight_decay, fused=True,
+        )  # fmt: skip

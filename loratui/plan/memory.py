@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from loratui.config.schema import RunConfig
+from loratui.optim.spec import optimizer_spec
 from loratui.plan.sizes import Sizes
 
 GIB = float(1 << 30)
@@ -61,8 +62,9 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     base = precision if config.memory.base_precision == "auto" else config.memory.base_precision
     drawing = size.others if config.samples.every else 0  # codec and text encoder come back to draw
     weights = (size.denoiser + drawing) * _BYTES[base] / GIB
-    # factors, gradient and two moments, all fp32
-    lora = size.lora * 16 / GIB
+    spec = optimizer_spec(config.optimizer.name)
+    # factors and gradient in fp32, and what the optimizer keeps
+    lora = size.lora * (8 + (spec.state_bytes if spec else 8.0)) / GIB
     activations = (
         _ACTIVATIONS_GIB
         * (_BYTES[precision] / 2)

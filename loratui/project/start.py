@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import os
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
 from loratui.config.write import write_run
 from loratui.errors import BaseModelError, LoratuiError, Problem, RequestError, RunError
+from loratui.optim.spec import optimizer_spec
 from loratui.project import manifest
 from loratui.project.project import Project, slug
 
@@ -75,7 +78,7 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
         config = replace(config, memory=replace(config.memory, device=device))
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
-    problems = [*_errors(check(config)), *check_device(config, has_cuda())]
+    problems = [*_errors(check(config)), *check_device(config, has_cuda()), *_packages(config)]
     base, family = Path(), ""
     try:
         base, family, found = find_base(project, config)
@@ -139,7 +142,8 @@ def start_training(
     from loratui.runs.launch import job_python
 
     ready = prepare(project, config, device)
-    python = job_python()
+    spec = optimizer_spec(config.optimizer.name)
+    python = job_python(spec.package if spec else "")
     return launch(project, ready, name, preset, score, python)
 
 
@@ -244,6 +248,18 @@ def has_cuda() -> bool:
             pynvml.nvmlShutdown()
     except Exception:  # no driver, or no library: NVML has its own exceptions for each
         return False
+
+
+def _packages(config: RunConfig) -> list[Problem]:
+    """What the optimizer needs and this interpreter lacks; another one for jobs is asked at launch."""
+    from loratui.runs.launch import named_python
+
+    spec = optimizer_spec(config.optimizer.name)
+    if spec is None or not spec.package or named_python() or importlib.util.find_spec(spec.module):
+        return []
+    advice = f"Install it with `{sys.executable} -m pip install {spec.package}`."
+    message = f"{spec.title} needs the package {spec.package}, which is not installed."
+    return [Problem("optimizer.name", "missing-package", "error", message, advice=advice)]
 
 
 def request_error(problems: list[Problem]) -> RequestError:

@@ -261,8 +261,11 @@ def _program(python: str) -> str:
     return str(Path(found).absolute())  # not resolved: a virtual environment is known by its link
 
 
-def job_python() -> str:
+def job_python(package: str = "") -> str:
     """The Python that jobs run with: LORATUI_PYTHON, else `jobs.python` of the user config, else this one.
+
+    Args:
+        package: what `pip install` calls one more package that the job needs.
 
     Raises:
         MissingPackageError: it lacks torch or another package that training needs.
@@ -272,8 +275,13 @@ def job_python() -> str:
     if named:
         program = _program(str(Path(named).expanduser()) if "/" in named else named)
         if Path(program) != Path(sys.executable):
-            _check_elsewhere(program)
+            _check_elsewhere(program, package)
             return program
+    if package and importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise MissingPackageError(
+            f"The settings need the package {package}, which is not installed.",
+            f"Install it with `{sys.executable} -m pip install {package}`.",
+        )
     missing = [name for name in TRAINING if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(
@@ -304,9 +312,10 @@ def _configured_python() -> str:
     return str(_section(document, "jobs").get("python") or "")
 
 
-def _check_elsewhere(program: str) -> None:
+def _check_elsewhere(program: str, package: str = "") -> None:
     """Ask another interpreter for the packages; loratui itself it has, or gets from a checkout."""
-    needed = [*TRAINING, "msgspec", "platformdirs"]
+    extra = [package.replace("-", "_")] if package else []
+    needed = [*TRAINING, "msgspec", "platformdirs", *extra]
     if PACKAGE.parent.name in {"site-packages", "dist-packages"}:
         needed.append("loratui")
     code = "import sys\nfrom importlib.util import find_spec as f\n"
@@ -325,6 +334,11 @@ def _check_elsewhere(program: str) -> None:
     if old:
         raise MissingPackageError(
             f"{program} is Python {major}.{minor}; loratui needs 3.11 or newer.", _ADVICE
+        )
+    if missing and missing == extra:
+        raise MissingPackageError(
+            f"The settings need the package {package}, which {program} lacks.",
+            f"Install it with `{program} -m pip install {package}`.",
         )
     if missing:
         raise MissingPackageError(

@@ -28,6 +28,7 @@ from loratui.train.export import lora_metadata
 from loratui.train.loop import Training
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview
+from loratui.train.published import Published
 from loratui.train.samples import Picture, read_manifest
 
 FREE_TO_CHANGE = {"samples", "saving"}
@@ -75,9 +76,10 @@ def assemble(context: Any) -> Training:
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # `lr` itself follows the schedule, and is what a checkpoint holds
 
+    published = Published(adapter, optimizer, config.objective.ema_decay)
     step = 0
     if snapshot is not None:
-        restore(adapter, optimizer, placement, snapshot)
+        restore(published, placement, snapshot)
         step = snapshot.step
     batches = Batches(
         pictures, cache,
@@ -100,6 +102,7 @@ def assemble(context: Any) -> Training:
         parts=parts,
         adapter=adapter,
         optimizer=optimizer,
+        published=published,
         objective=Objective.from_config(config.objective, noise_schedule(parts), parts.prediction).to(
             placement.device
         ),
@@ -209,21 +212,19 @@ def check_same(snapshot: Snapshot, now: dict[str, str]) -> None:
         )
 
 
-def restore(
-    adapter: Adapter, optimizer: torch.optim.Optimizer, placement: Placement, snapshot: Snapshot
-) -> None:
+def restore(published: Published, placement: Placement, snapshot: Snapshot) -> None:
     """Put a checkpoint's state in place.
 
     Raises:
         RunError: a part is missing or does not fit; nothing is silently started afresh.
     """
     try:
-        adapter.load(snapshot.lora)
+        published.load(snapshot.lora, snapshot.trained)
     except (KeyError, ValueError) as error:
         raise RunError(
             f"The checkpoint's LoRA does not fit: {error.args[0]}.", "The settings of the run were changed."
         ) from error
-    restore_optimizer(optimizer, snapshot.optimizer)
+    restore_optimizer(published.optimizer, snapshot.optimizer)
     scaler = placement.accelerator.scaler
     if scaler is not None:
         if not snapshot.scaler:

@@ -7,6 +7,7 @@ pruned only after that. At every moment the newest complete checkpoint is theref
     step-000250/lora.safetensors             the LoRA under kohya names, fp32; loads anywhere as it is
     step-000250/state/optimizer.safetensors  the optimizer's tensors
     step-000250/state/state.json             counters, parameter groups, scaler, fingerprints
+    step-000250/state/trained.safetensors    weights as trained, when the LoRA file holds an average of them
     step-000250/manifest.json                SHA-256 of the files above, written last
 
 No pickle anywhere.
@@ -37,6 +38,7 @@ FORMAT = 1
 LORA = "lora.safetensors"
 OPTIMIZER = "state/optimizer.safetensors"
 STATE = "state/state.json"
+TRAINED = "state/trained.safetensors"
 MANIFEST = "manifest.json"
 
 
@@ -46,7 +48,8 @@ class Snapshot:
 
     Attributes:
         step: optimizer steps done.
-        lora: the adapter's tensors.
+        lora: the adapter's tensors, as people get them.
+        trained: as they are trained, where that is not the same.
         optimizer: `state_dict()` of the optimizer.
         scaler: `state_dict()` of the gradient scaler, empty without one.
         facts: counters, prompts and fingerprints, plain JSON.
@@ -59,6 +62,7 @@ class Snapshot:
     scaler: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    trained: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ class Checkpoints:
             OPTIMIZER: save_tensors(tensors),
             STATE: json.dumps(state, indent=1).encode(),
         }
+        if snapshot.trained:
+            files[TRAINED] = save_tensors(snapshot.trained)
         (temporary / "state").mkdir(parents=True)
         for name, data in files.items():
             write_synced(temporary / name, data)
@@ -195,7 +201,8 @@ def load(path: Path) -> Snapshot:
         if manifest["format"] != FORMAT:
             raise RunError(f"{path.name} has format {manifest['format']}, not {FORMAT}.", "Update loratui.")
         data = {}
-        for name in (LORA, OPTIMIZER, STATE):
+        averaged = (TRAINED,) if TRAINED in manifest["sha256"] else ()
+        for name in (LORA, OPTIMIZER, STATE, *averaged):
             data[name] = (path / name).read_bytes()
             if hashlib.sha256(data[name]).hexdigest() != manifest["sha256"][name]:
                 raise RunError(
@@ -203,6 +210,7 @@ def load(path: Path) -> Snapshot:
                 )
         state = json.loads(data[STATE])
         lora, tensors = load_tensors(data[LORA]), load_tensors(data[OPTIMIZER])
+        trained = load_tensors(data[TRAINED]) if averaged else {}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise RunError(
             f"{path.name} cannot be read: {str(error) or type(error).__name__}.",
@@ -216,50 +224,103 @@ def load(path: Path) -> Snapshot:
         optimizer=_unflatten_optimizer(tensors, groups),
         scaler=scaler,
         facts=state,
+        trained=trained,
     )
 
 
 def _flatten_optimizer(state_dict: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Tensors by `parameter.name`; the rest goes into the groups' JSON (floats survive that exactly)."""
+    """Tensors by `parameter.name` or `group.N.name`; the rest is JSON (floats survive that exactly)."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for index, entries in state_dict["state"].items():
-        for name, value in entries.items():
+        for name, value in _entries(entries):
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
             else:
                 plain.setdefault(str(index), {})[name] = value
-    groups = [dict(g) for g in state_dict["param_groups"]]
+    groups = []
+    for number, group in enumerate(state_dict["param_groups"]):
+        for name, value in group.items():
+            if isinstance(value, Tensor):
+                tensors[f"group.{number}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
+        groups.append({k: v for k, v in group.items() if not isinstance(v, Tensor)})
     return tensors, [{"groups": groups, "plain": plain}]
 
 
 def _unflatten_optimizer(tensors: dict[str, Tensor], stored: list[dict[str, Any]]) -> dict[str, Any]:
     state: dict[int, dict[str, Any]] = {}
+    groups = stored[0]["groups"]
     for full, tensor in tensors.items():
         index, name = full.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
+        if index == "group":
+            number, name = name.split(".", 1)
+            groups[int(number)][name] = tensor
+        else:
+            _put(state.setdefault(int(index), {}), name, tensor)
     for index, entries in stored[0]["plain"].items():
-        state.setdefault(int(index), {}).update(entries)
-    groups = stored[0]["groups"]
-    for group in groups:
-        if "betas" in group:
-            group["betas"] = tuple(group["betas"])
+        for name, value in entries.items():
+            _put(state.setdefault(int(index), {}), name, value)
     return {"state": state, "param_groups": groups}
+
+
+def _entries(entries: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values of a parameter's state; bitsandbytes keeps a table within it: `table/name`."""
+    found: list[tuple[str, Any]] = []
+    for name, value in entries.items():
+        if isinstance(value, dict) and value:
+            found += [(f"{name}/{inner}", one) for inner, one in value.items()]
+        else:
+            found.append((name, value))
+    return found
+
+
+def _put(entries: dict[str, Any], name: str, value: Any) -> None:
+    table, slash, inner = name.partition("/")
+    if slash:
+        entries.setdefault(table, {})[inner] = value
+    else:
+        entries[name] = value
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
     """Load a state into an optimizer over the same parameters.
 
     Raises:
-        RunError: it is the state of other parameters.
+        RunError: it is the state of other parameters, or a part of it is missing.
     """
+    # JSON knows no tuples: what is one in the fresh optimizer becomes one again.
+    fresh = optimizer.state_dict()["param_groups"]
+    groups = [
+        {key: _like(now.get(key), value) for key, value in group.items()}
+        for now, group in zip(fresh, state_dict["param_groups"], strict=False)
+    ]
     try:
-        optimizer.load_state_dict(state_dict)
-    except (ValueError, KeyError) as error:
+        if len(groups) != len(fresh) or len(state_dict["param_groups"]) != len(fresh):
+            raise ValueError(f"{len(state_dict['param_groups'])} groups of parameters, not {len(fresh)}")
+        for now, group in zip(fresh, groups, strict=True):
+            if missing := sorted(set(now) - set(group)):
+                raise ValueError(f"{missing[0]} is missing")
+        optimizer.load_state_dict({"state": state_dict["state"], "param_groups": groups})
+    except (ValueError, KeyError, RuntimeError) as error:
         raise RunError(
             f"The checkpoint's optimizer state does not fit: {error}.",
             "The settings of the run were changed.",
         ) from error
+    # load_state_dict casts to the parameter's type; a state keeps its own.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, entries in state_dict["state"].items():
+        held = optimizer.state[parameters[index]]
+        for name, value in entries.items():
+            now = held.get(name)
+            if isinstance(value, Tensor) and isinstance(now, Tensor) and now.dtype != value.dtype:
+                held[name] = value.to(now.device)
+
+
+def _like(template: Any, value: Any) -> Any:
+    if isinstance(template, tuple | list) and isinstance(value, list):
+        inner = template if len(template) == len(value) else (None,) * len(value)
+        return type(template)(_like(t, v) for t, v in zip(inner, value, strict=True))
+    return value
 
 
 def write_synced(path: Path, data: bytes) -> None:

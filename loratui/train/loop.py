@@ -17,6 +17,7 @@ from loratui.train.checkpoint import Checkpoints, Snapshot
 from loratui.train.device import Placement
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview, draw_round, requests_of
+from loratui.train.published import Published
 from loratui.train.requests import Requests
 from loratui.train.schedule import lr_factor
 
@@ -29,7 +30,8 @@ class Training:
         context: journal, control requests and the stop flag of the job.
         info: `[run]` of run.toml.
         config: its settings.
-        family, parts, adapter, optimizer, objective, batches, preview, checkpoints, placement: see there.
+        family, parts, adapter, optimizer, published, objective, batches, preview, checkpoints, placement:
+            see there.
         prompts: what samples show; may be changed while the run goes on.
         metadata: metadata of the LoRA files at a step and epoch.
         fingerprints: of settings and data, kept in each checkpoint.
@@ -44,6 +46,7 @@ class Training:
     parts: Any
     adapter: Adapter
     optimizer: torch.optim.Optimizer
+    published: Published
     objective: Objective
     batches: Batches
     preview: Preview
@@ -69,10 +72,12 @@ class Training:
         if self.saved_step == self.step:
             return
         scaler = self.placement.accelerator.scaler
+        lora, trained = self.published.state()
         saved = self.checkpoints.save(
             Snapshot(
                 step=self.step,
-                lora=self.adapter.tensors(),
+                lora=lora,
+                trained=trained,
                 optimizer=self.optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else {},
                 facts={"prompts": self.prompts, "fingerprints": self.fingerprints},
@@ -94,7 +99,8 @@ class Training:
             self.config.samples, self.prompts, self.config.data.resolution, self.parts.latent_factor
         )
         folder = self.context.run.samples_dir / f"step-{self.step:06d}"
-        draw_round(self.preview, requests, folder, self.step, self.context)
+        with self.published.weights():
+            draw_round(self.preview, requests, folder, self.step, self.context)
 
     def condition(self, batch: Batch) -> Condition:
         """What the denoiser is told of a batch; text encoders that are trained encode its captions now."""
@@ -178,6 +184,7 @@ def train(t: Training) -> bool:
         norms = t.adapter.limit_norms()
         t.optimizer.zero_grad(set_to_none=True)
         t.step += 1
+        t.published.update(t.step)
         done = time.perf_counter()
         optimizer_s, step_s = done - mark, done - begun
         journal.write(

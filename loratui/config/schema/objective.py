@@ -16,6 +16,8 @@ class ObjectiveConfig:
     """Min-SNR loss weighting (Hang et al. 2023); 5 is usual, 0 turns it off."""
     noise_offset: float = 0.0
     """Per-channel offset added to the noise; about 0.05 lets pictures be darker or brighter."""
+    ema_decay: float = 0.0
+    """Publish the exponential moving average of the weights with this decay, such as 0.99; 0 turns it off."""
     prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
     """What the U-Net predicts; `auto` reads it from the base."""
 
@@ -27,6 +29,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**63 - 1),
     "min_snr_gamma": (0, 1000),
     "noise_offset": (0, 1),
+    "ema_decay": (0, 0.999999),
 }
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}
