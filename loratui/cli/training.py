@@ -39,6 +39,9 @@ def add(commands: Any) -> None:
         "--name", default="", metavar="N", help="what to call the run; default: the project's name"
     )
     train.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N")
+    train.add_argument(
+        "--on-nan", choices=("stop", "skip", "rollback"), help="what to do when the loss is no number"
+    )
     train.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     train.add_argument("--json", action="store_true", help="print the result as JSON")
     train.set_defaults(run=run_train)
@@ -64,7 +67,8 @@ def run_train(args: argparse.Namespace, out: Output) -> int:
     from loratui.project.start import start_training
 
     project = project_at(args.dir)
-    config = project.resolve(args.preset, parse_set(args.settings))
+    given = [*args.settings, *([f"optimizer.on_nan={args.on_nan}"] if args.on_nan else [])]
+    config = project.resolve(args.preset, parse_set(given))
     preset = project.preset if args.preset is None else args.preset
     run = start_training(project, config, args.name, preset, args.device)
     answer: dict[str, Any] = {"run": str(run.path), "id": run.id}

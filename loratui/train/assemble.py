@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from loratui.config.load import load_run
+from loratui.config.load import as_dict, load_run
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
-from loratui.errors import BaseModelError, RunError
+from loratui.errors import BaseModelError
 from loratui.families.detect import detect
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
@@ -22,17 +20,15 @@ from loratui.optim import optimizer_settings
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches
 from loratui.train.cache import Cache
-from loratui.train.checkpoint import Checkpoints, Snapshot, restore_optimizer
+from loratui.train.checkpoint import Checkpoints
 from loratui.train.device import Placement, base_dtype, place
 from loratui.train.export import lora_metadata
 from loratui.train.loop import Training
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview
 from loratui.train.published import Published
-from loratui.train.samples import Picture, read_manifest
-
-FREE_TO_CHANGE = {"samples", "saving"}
-"""Sections of the settings that a resume may find changed: they do not touch what is trained."""
+from loratui.train.resume import fingerprints, newest_snapshot, restore
+from loratui.train.samples import read_manifest
 
 
 def assemble(context: Any) -> Training:
@@ -57,7 +53,7 @@ def assemble(context: Any) -> Training:
 
     checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
     prints = fingerprints(info, config, pictures, parts)
-    snapshot = newest_snapshot(context, checkpoints, prints)
+    snapshot = newest_snapshot(context, checkpoints, prints, as_dict(config))
     prompts = [p.replace("{trigger}", info.trigger) for p in config.samples.prompts]
     if snapshot is not None:
         prompts = list(snapshot.facts.get("prompts", prompts))
@@ -72,15 +68,10 @@ def assemble(context: Any) -> Training:
     cache.fill(pictures, captions, config.data.flip, Caching(context))
 
     adapter = inject(family, parts, config, placement)
-    optimizer = optimizer_settings(config.optimizer).build(adapter.groups(config.optimizer.lr))
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]  # `lr` itself follows the schedule, and is what a checkpoint holds
-
+    optimizer = make_optimizer(adapter, config)
     published = Published(adapter, optimizer, config.objective.ema_decay)
-    step = 0
     if snapshot is not None:
-        restore(published, placement, snapshot)
-        step = snapshot.step
+        restore(published, placement.accelerator.scaler, snapshot)
     batches = Batches(
         pictures, cache,
         seed=config.objective.seed, batch_size=config.data.batch_size,
@@ -113,9 +104,20 @@ def assemble(context: Any) -> Training:
         prompts=prompts,
         metadata=metadata,
         fingerprints=prints,
-        step=step,
-        saved_step=step if snapshot is not None else -1,
+        step=snapshot.step if snapshot else 0,
+        saved_step=snapshot.step if snapshot else -1,
+        lr_scale=float(snapshot.facts.get("lr_scale", 1.0)) if snapshot else 1.0,
     )
+
+
+def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer:
+    """The optimizer of the settings; each group remembers its peak, as `lr` itself follows the schedule."""
+    optimizer: torch.optim.Optimizer = optimizer_settings(config.optimizer).build(
+        adapter.groups(config.optimizer.lr)
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
 
 
 def inject(family: Family, parts: Parts, config: RunConfig, placement: Placement) -> Adapter:
@@ -132,26 +134,6 @@ def inject(family: Family, parts: Parts, config: RunConfig, placement: Placement
     if config.memory.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()
     return adapter
-
-
-def newest_snapshot(context: Any, checkpoints: Checkpoints, prints: dict[str, str]) -> Snapshot | None:
-    """The newest good checkpoint of this run, with a warning for each newer one that is damaged.
-
-    Raises:
-        RunError: all are damaged, or it was made with other settings, data or base.
-    """
-    snapshot, bad = checkpoints.newest()
-    for one in bad:
-        context.journal.write(
-            "warning", code="bad-checkpoint", message=f"{one.path.name} is not used: {one.reason}",
-            advice="Resuming from the one before it.",
-        )  # fmt: skip
-    step = snapshot.step if snapshot is not None else 0
-    if context.from_step != step:
-        context.rewind(step)
-    if snapshot is not None:
-        check_same(snapshot, prints)
-    return snapshot
 
 
 def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[Family, Parts]:
@@ -178,58 +160,6 @@ def noise_schedule(parts: Parts) -> Tensor:
     """abar_t of the base's own schedule, fp32."""
     table: Tensor = make_scheduler("ddim", parts.scheduler).alphas_cumprod
     return table.to(torch.float32)
-
-
-def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], parts: Parts) -> dict[str, str]:
-    """Hashes of all that decides what is trained; a checkpoint carries them."""
-    found = {
-        section: hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16]
-        for section, values in asdict(config).items()
-        if section not in FREE_TO_CHANGE and section not in {"memory", "model"}
-    }
-    rows = repr([(p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop) for p in pictures])
-    found["pictures"] = hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    found["precision"] = f"{config.memory.precision}/{config.memory.base_precision}"
-    found["base"] = parts.base_hash[:16]
-    found["text"] = parts.text_identity[:16]
-    found["vae"] = parts.vae_identity[:16]
-    found["steps"] = str(info.steps)
-    return found
-
-
-def check_same(snapshot: Snapshot, now: dict[str, str]) -> None:
-    """Refuse to go on with a checkpoint of other settings, data or base.
-
-    Raises:
-        RunError: with what differs.
-    """
-    then = snapshot.facts.get("fingerprints", {})
-    differ = sorted(key for key in now if then.get(key) != now[key])
-    if differ:
-        raise RunError(
-            f"The checkpoint of step {snapshot.step} was made with other: {', '.join(differ)}.",
-            "Restore what was changed, or start a new run.",
-        )
-
-
-def restore(published: Published, placement: Placement, snapshot: Snapshot) -> None:
-    """Put a checkpoint's state in place.
-
-    Raises:
-        RunError: a part is missing or does not fit; nothing is silently started afresh.
-    """
-    try:
-        published.load(snapshot.lora, snapshot.trained)
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"The checkpoint's LoRA does not fit: {error.args[0]}.", "The settings of the run were changed."
-        ) from error
-    restore_optimizer(published.optimizer, snapshot.optimizer)
-    scaler = placement.accelerator.scaler
-    if scaler is not None:
-        if not snapshot.scaler:
-            raise RunError("The checkpoint has no gradient scaler.", "It was not trained in fp16.")
-        scaler.load_state_dict(snapshot.scaler)
 
 
 class Stopped(Exception):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from loratui.errors import NonFiniteError, SaveError
+from loratui.config.load import as_dict
+from loratui.errors import SaveError
 from loratui.families.protocol import Condition
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batch, Batches
 from loratui.train.checkpoint import Checkpoints, Snapshot
 from loratui.train.device import Placement
+from loratui.train.nonfinite import is_finite, overcome
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview, draw_round, requests_of
 from loratui.train.published import Published
@@ -37,6 +38,9 @@ class Training:
         fingerprints: of settings and data, kept in each checkpoint.
         step: optimizer steps done.
         saved_step: step of the newest checkpoint, -1 when there is none.
+        lr_scale: multiplies the learning rate; halved by each roll-back.
+        skipped: steps left out in a row because they were no numbers.
+        rollbacks: how often this process went back to a checkpoint.
     """
 
     context: Any
@@ -57,6 +61,9 @@ class Training:
     fingerprints: dict[str, str] = field(default_factory=dict)
     step: int = 0
     saved_step: int = -1
+    lr_scale: float = 1.0
+    skipped: int = 0
+    rollbacks: int = 0
 
     @property
     def journal(self) -> Any:
@@ -80,7 +87,12 @@ class Training:
                 trained=trained,
                 optimizer=self.optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else {},
-                facts={"prompts": self.prompts, "fingerprints": self.fingerprints},
+                facts={
+                    "prompts": self.prompts,
+                    "fingerprints": self.fingerprints,
+                    "settings": as_dict(self.config),
+                    "lr_scale": self.lr_scale,
+                },
                 metadata=self.metadata(self.step),
             )
         )
@@ -124,7 +136,8 @@ def train(t: Training) -> bool:
         Whether the last step was reached; both ways the newest state is saved.
 
     Raises:
-        NonFiniteError: the loss or a gradient became NaN or Inf; nothing of that step was applied.
+        NonFiniteError: the loss or a gradient became NaN or Inf and `optimizer.on_nan` did not help; nothing
+            of that step was applied.
         SaveError: a checkpoint could not be written and the user chose to stop.
     """
     config, journal, placement = t.config, t.journal, t.placement
@@ -148,7 +161,7 @@ def train(t: Training) -> bool:
         data_s = compute_s = 0.0
         factor = lr_factor(config.optimizer, t.step, steps)
         for group, peak in zip(t.optimizer.param_groups, peak_lrs, strict=True):
-            group["lr"] = peak * factor
+            group["lr"] = peak * factor * t.lr_scale
         losses: list[torch.Tensor] = []
         pictures: list[Any] = []
         for micro in range(accumulation):
@@ -177,7 +190,11 @@ def train(t: Training) -> bool:
             [loss_mean, norm.to(loss_mean)]
         ).tolist()  # the one wait for the device
         compute_s += time.perf_counter() - mark
-        check_finite(t, loss_value, norm_value, pictures)
+        if not is_finite(t, loss_value, norm_value):
+            if overcome(t, loss_value, norm_value, pictures) and t.step == steps:
+                save_or_pause(t, requests)
+            continue
+        t.skipped = 0
 
         mark = time.perf_counter()
         optimizer_step(t)
@@ -218,28 +235,6 @@ def clip(t: Training, parameters: list[torch.nn.Parameter], max_norm: float) -> 
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
     grads = [p.grad for p in parameters if p.grad is not None]
     return torch.nn.utils.get_total_norm(grads, foreach=True)
-
-
-def check_finite(t: Training, loss: float, norm: float, pictures: list[Any]) -> None:
-    """Refuse to go on with a loss or gradient that is no number; nothing was applied yet.
-
-    Raises:
-        NonFiniteError: with the pictures of the step and what usually helps.
-    """
-    # fp16: an infinite gradient is how the scaler learns that its scale is too high; it skips that step.
-    scaled = t.placement.accelerator.scaler is not None
-    if math.isfinite(loss) and (math.isfinite(norm) or scaled):
-        return
-    what = "loss" if not math.isfinite(loss) else "gradient"
-    kept = f"step {t.saved_step} is kept" if t.saved_step >= 0 else "nothing was saved yet"
-    names = ", ".join(dict.fromkeys(p.rel for p in pictures))
-    raise NonFiniteError(
-        f"The {what} became {loss if what == 'loss' else norm} at step {t.step + 1}"
-        f" (lr {t.optimizer.param_groups[0]['lr']:g}, pictures {names}); {kept}.",
-        "Lower optimizer.lr or raise optimizer.warmup_steps"
-        + (", and train in bf16 instead of fp16" if t.config.memory.precision == "fp16" else "")
-        + "; then resume or start again.",
-    )
 
 
 def optimizer_step(t: Training) -> None:

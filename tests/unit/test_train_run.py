@@ -116,7 +116,7 @@ def test_a_changed_setting_is_refused_at_resume(finished, project: Path, tiny_sd
     whole, _ = finished
     run = kit.make_run(project, tiny_sd15, settings(optimizer__lr=0.5), "changed")
     shutil.copytree(whole.checkpoints_dir / "step-000010", run.checkpoints_dir / "step-000010")
-    with pytest.raises(RunError, match="optimizer"):
+    with pytest.raises(RunError, match=r"optimizer\.lr was 0\.01 and is 0\.5"):
         kit.run_job_here(run)
 
 
@@ -124,7 +124,13 @@ def test_sample_settings_may_change_at_resume(finished, project: Path, tiny_sd15
     whole, _ = finished
     run = kit.make_run(project, tiny_sd15, settings(samples__guidance=1.5, saving__dtype="fp16"), "free")
     shutil.copytree(whole.checkpoints_dir / "step-000019", run.checkpoints_dir / "step-000019")
-    assert kit.run_job_here(run)[-1]["state"] == "finished"
+    events = kit.run_job_here(run)
+    assert events[-1]["state"] == "finished"
+    said = [e["message"] for e in events if e["kind"] == "warning" and e["code"] == "changed-setting"]
+    assert said == [
+        "Going on with another setting: samples.guidance was 3.0 and is 1.5.",
+        "Going on with another setting: saving.dtype was fp32 and is fp16.",
+    ]
 
 
 def test_gradient_checkpointing_changes_nothing(project: Path, tiny_sd15: Path) -> None:
@@ -404,6 +410,67 @@ def test_nan_stops_within_the_step(project: Path, tiny_sd15: Path, monkeypatch: 
     assert "lr" in caught.value.advice
     assert len(losses(kit.events(run))) == 5
     assert kit.run_job_here(run)[-1]["state"] == "finished"
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], when=lambda t: True) -> None:
+    """NaN gradients at these steps, as long as `when` holds."""
+    from loratui.train import loop
+
+    clip = loop.clip
+
+    def poisoned(t, parameters, max_norm):
+        if t.step + 1 in steps and when(t):
+            for p in parameters:
+                p.grad.fill_(float("nan"))
+        return clip(t, parameters, max_norm)
+
+    monkeypatch.setattr(loop, "clip", poisoned)
+
+
+def test_nan_steps_are_left_out(project: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+
+    poison(monkeypatch, {1, 3, 4, 8})
+    config = kit.tiny_config(optimizer__on_nan="skip", saving__every=1, saving__keep=100)
+    run = kit.make_run(project, tiny_sd15, config, "skips")
+    events = kit.run_job_here(run)
+    assert [e["step"] for e in events if e["kind"] == "step"] == [2, 5, 6, 7]
+    left_out = [e["message"] for e in events if e["kind"] == "warning"]
+    assert len(left_out) == 4 and "step 3" in left_out[1] and ".png" in left_out[1]
+    assert events[-1]["state"] == "finished"
+    for path in run.path.rglob("*.safetensors"):
+        assert all(bool(torch.isfinite(x.float()).all()) for x in load_file(path).values()), path
+
+
+def test_nan_for_ever_gives_up(project: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, set(range(3, 100)))
+    config = kit.tiny_config(optimizer__on_nan="skip", optimizer__steps=30, saving__every=2)
+    run = kit.make_run(project, tiny_sd15, config, "gives-up")
+    with pytest.raises(NonFiniteError, match="after 10 steps left out; step 2 is kept"):
+        kit.run_job_here(run)
+
+
+def test_nan_rolls_back_with_half_the_rate(
+    project: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loratui.runs.fold import fold
+    from loratui.runs.journal import read_events
+
+    poison(monkeypatch, {6}, when=lambda t: t.lr_scale > 0.3)
+    run = kit.make_run(project, tiny_sd15, kit.tiny_config(optimizer__on_nan="rollback"), "rolls")
+    events = kit.run_job_here(run)
+    assert [e["step"] for e in events if e["kind"] == "step"] == [1, 2, 3, 4, 5, 4, 5, 4, 5, 6, 7, 8]
+    rates = [e["lr"]["unet"] for e in events if e["kind"] == "step"]
+    assert rates == [1e-2] * 5 + [5e-3] * 2 + [2.5e-3] * 5
+    assert [e["code"] for e in events if e["kind"] == "warning"] == ["rolled-back"] * 2
+    assert events[-1]["state"] == "finished"
+    state = fold(read_events(run.events_path).events)
+    assert state.step == 8 and state.state == "finished"
+
+    poison(monkeypatch, {6})
+    run = kit.make_run(project, tiny_sd15, kit.tiny_config(optimizer__on_nan="rollback"), "rolls-3")
+    with pytest.raises(NonFiniteError, match="after 3 roll-backs; step 3 is kept"):
+        kit.run_job_here(run)
 
 
 def test_an_edited_picture_is_noticed(project: Path, tiny_sd15: Path, tmp_path: Path) -> None:
