@@ -45,11 +45,33 @@ def preset_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def network_table() -> str:
+    """Which program loads which network type, as a Markdown table, ending in a newline."""
+    from loratui.weights.networks import NETWORKS
+
+    lines = [
+        "| network | what it is | diffusers | ComfyUI | A1111, Forge | PEFT |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in NETWORKS:
+        how = {name: "loads" if name in row.loads else "no" for name in ("diffusers", "comfyui", "a1111")}
+        if row.name == "dora":
+            how |= {"diffusers": "after `export --format peft`", "a1111": "misreads it"}
+        peft = "loads" if row.format == "peft" else "after `export --format peft`"
+        if row.name in {"loha", "lokr"}:
+            peft = "no"
+        cells = (f"`{row.name}`", row.about, how["diffusers"], how["comfyui"], how["a1111"], peft)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write_table() -> None:
-    """Put the table between its marks in the README."""
+    """Put the tables between their marks in the README."""
     text = README.read_text("utf-8")
-    marks = r"(<!-- table:presets -->\n).*?(<!-- /table:presets -->)"
-    README.write_text(re.sub(marks, lambda m: m[1] + preset_table() + m[2], text, flags=re.S), "utf-8")
+    for name, table in (("presets", preset_table()), ("networks", network_table())):
+        marks = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
+        text = re.sub(marks, lambda m, table=table: m[1] + table + m[2], text, flags=re.S)
+    README.write_text(text, "utf-8")
 
 
 def shoot() -> None:

@@ -35,7 +35,19 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the commands by name."""
-    from loratui.cli import captions, catalog, doctor, files, hub, projects, review, runs, training, weights
+    from loratui.cli import (
+        captions,
+        catalog,
+        doctor,
+        files,
+        hub,
+        operations,
+        projects,
+        review,
+        runs,
+        training,
+        weights,
+    )
 
     parser = Parser(
         prog="loratui",
@@ -46,7 +58,10 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
-    for group in (training, projects, files, captions, review, runs, weights, catalog, hub, doctor):
+    groups = (
+        training, projects, files, captions, review, runs, weights, operations, catalog, hub, doctor,
+    )  # fmt: skip
+    for group in groups:
         group.add(commands)
     return parser, dict(commands.choices)
 

@@ -72,7 +72,7 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     found = verify_file(target)
     out.document({**found.as_json(), "file": str(target), "source": str(source)})
     out.line(f"{target} ({args.format}, rank {found.rank}, {size_text(target.stat().st_size)})")
-    _tell_matched(found.matched, out)
+    tell_matched(found.matched, out)
     # PEFT files are for diffusers and PEFT: what the others would drop was known before
     wanted = (
         found.matched if args.format == "kohya" else {"diffusers": found.matched.get("diffusers", (0, 0))}
@@ -97,7 +97,7 @@ def _of_run(text: str, step: int | None) -> tuple[Path, str, Path, str]:
     exported = lora_path(run, state)
     if step is None and exported and Path(exported).is_file():
         return Path(exported), "", run.export_dir, stem
-    steps = _checkpoints(run)
+    steps = checkpoints(run)
     chosen = step if step is not None else max(steps, default=None)
     if chosen is None or chosen not in steps:
         known = ", ".join(map(str, sorted(steps))) or "none yet"
@@ -107,7 +107,7 @@ def _of_run(text: str, step: int | None) -> tuple[Path, str, Path, str]:
     return steps[chosen], config.saving.dtype, run.export_dir, f"{stem}-{chosen:06d}"
 
 
-def _checkpoints(run: RunDir) -> dict[int, Path]:
+def checkpoints(run: RunDir) -> dict[int, Path]:
     """Step -> LoRA file of each whole checkpoint."""
     found: dict[int, Path] = {}
     for manifest in run.checkpoints_dir.glob("step-*/manifest.json"):
@@ -140,12 +140,12 @@ def run_verify(args: argparse.Namespace, out: Output) -> int:
     out.line(
         f"{path}: {found.family or 'unknown family'}, {found.format or 'no LoRA keys'}, rank {found.rank}"
     )
-    _tell_matched(found.matched, out)
+    tell_matched(found.matched, out)
     tell_problems(found.problems, out)
     if not found.format:
         return 2
     return 0 if found.ok else 1
 
 
-def _tell_matched(matched: dict[str, tuple[int, int]], out: Output) -> None:
+def tell_matched(matched: dict[str, tuple[int, int]], out: Output) -> None:
     out.table([(f"  {name}", f"{n}/{of} modules matched") for name, (n, of) in matched.items()])

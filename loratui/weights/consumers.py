@@ -256,6 +256,22 @@ STRUCTURES: dict[str, Structure] = {
 """The true models."""
 
 
+def structure_text(structure: Structure) -> str:
+    """The `loratui_structure` metadata of a structure."""
+    layers = [tower.layers for tower in structure.towers]
+    return json.dumps({
+        "attention": list(structure.depths), "middle": structure.middle, "layers": structure.layers,
+        "text_layers": layers if len(layers) > 1 else layers[0],
+    })  # fmt: skip
+
+
+def make_structure(
+    family: str, depths: tuple[int, ...], middle: int, layers: int, text_layers: tuple[int, ...]
+) -> Structure:
+    """A structure of a family with other blocks than the true model's."""
+    return Structure(depths, middle, layers, _towers(family, text_layers), family == "sdxl")
+
+
 def structure_from_text(text: str, family: str) -> Structure | None:
     """A structure from the `loratui_structure` metadata of a LoRA made on a base of another size, or None."""
     try:
@@ -270,4 +286,4 @@ def structure_from_text(text: str, family: str) -> Structure | None:
         return None
     if not all(0 <= n <= 64 for n in (*depths, middle, *text_layers)):
         return None
-    return Structure(depths, middle, layers, _towers(family, text_layers), family == "sdxl")
+    return make_structure(family, depths, middle, layers, text_layers)

@@ -6,26 +6,20 @@ on the way back alpha is the rank, unless the file's own `lora_adapter_metadata`
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loratui.errors import SaveError, WeightsError
+from loratui.errors import WeightsError
 from loratui.weights.consumers import STRUCTURES
-from loratui.weights.header import Header, TensorInfo, encode, read_header
-from loratui.weights.verify import family_of, modules_of, structure_of
+from loratui.weights.header import Header, read_header
+from loratui.weights.networks import network_of
+from loratui.weights.tensors import NAMES, STORED, Array, Entry, read, write
+from loratui.weights.verify import Module, family_of, modules_of, structure_of
 
-Array = NDArray[Any]
 FORMATS = ("kohya", "peft")
-_STORED = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
-_NAMES = {name: stored for stored, name in _STORED.items()}
 
 
 @dataclass(slots=True)
@@ -51,10 +45,17 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
         WeightsError: not a LoRA of a family known here, or with modules that have no name in the format.
         SaveError: the target cannot be written.
     """
-    assert format in FORMATS and dtype in {"", *_NAMES}, (format, dtype)
+    assert format in FORMATS and dtype in {"", *NAMES}, (format, dtype)
     header = read_header(source)
-    layers, names = _read(header)
+    own, modules, _ = modules_of(header)
     kept = dtype or _precision(header)
+    dropped = {"lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash"}
+    metadata = {k: v for k, v in header.metadata.items() if k not in dropped}
+    spec = network_of({part for m in modules.values() for part in m.parts})
+    if own == format and spec is not None and spec.name not in {"lora", "dora"}:
+        write(target, _as_it_is(header, modules, kept), metadata)  # only the precision may change
+        return
+    layers, names = _read(header)
     tensors: dict[str, tuple[str, Array]] = {}
     for kohya, layer in layers.items():
         if format == "kohya":
@@ -72,12 +73,16 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
                 wide = layer.down.ndim == 4
                 magnitude = layer.magnitude.reshape((1, -1, 1, 1) if wide else (-1,))
                 tensors[f"{names[kohya]}.lora_magnitude_vector"] = (kept, magnitude)
-    dropped = {"lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash"}
-    metadata = {k: v for k, v in header.metadata.items() if k not in dropped}
     if format == "peft":
         metadata["format"] = "pt"
         metadata.pop("ss_network_alpha", None)
-    _write(target, tensors, metadata)
+    write(target, {name: Entry.of(values, kind) for name, (kind, values) in tensors.items()}, metadata)
+
+
+def _as_it_is(header: Header, modules: dict[str, Module], dtype: str) -> dict[str, Entry]:
+    """The tensors of a file under their own names, in another precision; alpha stays fp32."""
+    alphas = {key for m in modules.values() for part, key in m.keys.items() if part == "alpha"}
+    return {n: Entry.of(read(header, n), "fp32" if n in alphas else dtype) for n in header.tensors}
 
 
 def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
@@ -95,17 +100,17 @@ def _read(header: Header) -> tuple[dict[str, Layer], dict[str, str]]:
     unusual = sorted({p for m in modules.values() for p in m.parts} - {"down", "up", "alpha", "dora_scale"})
     if unusual or strange:
         what = unusual[0] if unusual else strange[0]
-        raise WeightsError(f"{path} holds {what}, which is not of a LoRA.", "Only LoRA and DoRA convert.")
+        raise WeightsError(
+            f"{path} holds {what}, which is not of a LoRA.", "Only LoRA and DoRA have two formats."
+        )
     structure = structure_of(header, modules, family)[1]
     names = structure.kohya
     layers: dict[str, Layer] = {}
-    with path.open("rb") as file:
-        data = file.read()
     for name, module in modules.items():
         kohya = structure.canonical(name)
         if kohya not in names:
             raise WeightsError(f"{path} has a module without a place in the model: {name}.")
-        found = {part: _array(data, header.tensors[key]) for part, key in module.keys.items()}
+        found = {part: read(header, key) for part, key in module.keys.items()}
         if "down" not in found or "up" not in found:
             raise WeightsError(f"{name} lacks one of its matrices.", "The file is incomplete.")
         rank = found["down"].shape[0]
@@ -133,57 +138,4 @@ def _peft_alpha(header: Header, name: str, default: float) -> float:
 
 def _precision(header: Header) -> str:
     kinds = {info.dtype for name, info in header.tensors.items() if not name.endswith("alpha")}
-    return _STORED.get(next(iter(kinds)), "fp32") if len(kinds) == 1 else "fp32"
-
-
-def _array(data: bytes, info: TensorInfo) -> Array:
-    """A tensor in fp32."""
-    raw = memoryview(data)[info.start : info.end]
-    if info.dtype == "BF16":  # the upper half of an fp32 number
-        wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
-        return wide.view(np.float32).reshape(info.shape)
-    kinds: dict[str, Any] = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
-    if info.dtype not in kinds:
-        raise WeightsError(
-            f"A tensor is stored as {info.dtype}.", "Only fp16, bf16 and fp32 can be converted."
-        )
-    return np.frombuffer(raw, kinds[info.dtype]).astype(np.float32).reshape(info.shape)
-
-
-def _bytes(values: Array, dtype: str) -> bytes:
-    if dtype == "fp32":
-        return values.astype(np.float32).tobytes()
-    if dtype == "fp16":
-        return values.astype(np.float16).tobytes()
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    # Round to nearest, ties to even, as torch does; NaN and Inf come through.
-    rounded = bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)
-    special = (bits & 0x7F800000) == 0x7F800000
-    return (np.where(special, bits, rounded) >> 16).astype(np.uint16).tobytes()
-
-
-def _write(target: Path, tensors: dict[str, tuple[str, Array]], metadata: dict[str, str]) -> None:
-    plain = {
-        name: (_NAMES[dtype], values.shape, _bytes(values, dtype))
-        for name, (dtype, values) in tensors.items()
-    }
-    bare = encode(plain, {})
-    start = 8 + int.from_bytes(bare[:8], "little")
-    hashes = {
-        "sshs_model_hash": hashlib.sha256(memoryview(bare)[start:]).hexdigest(),
-        "sshs_legacy_hash": hashlib.sha256(bare[0x100000:0x110000]).hexdigest()[:8],
-    }
-    data = encode(plain, {**metadata, **hashes})
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SaveError(
-            f"{target} cannot be written: {error.strerror or error}.", "Check the disk and its permissions."
-        ) from error
+    return STORED.get(next(iter(kinds)), "fp32") if len(kinds) == 1 else "fp32"

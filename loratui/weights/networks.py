@@ -51,7 +51,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         "dora", "DoRA", "magnitude and direction apart: nearer to full training at low ranks, slower",
         "loratui.train.networks.dora", frozenset({"dora_scale", "down", "up"}),
         LORA_OPTIONS, "kohya", ("comfyui",),
-        "ComfyUI loads a DoRA; diffusers does in PEFT form; A1111 misreads its magnitudes.",
+        "ComfyUI loads a DoRA, dividing by the base's norms, so that strong ones come out a little different;"
+        " diffusers loads its PEFT form; A1111 misreads its magnitudes.",
     ),
     NetworkSpec(
         "loha", "LoHa", "Hadamard product of two low-rank products: rank r gives up to r squared",

@@ -302,3 +302,46 @@ def test_what_a_type_has_no_use_for_is_an_error() -> None:
     assert codes(rates=("(=2",)) == {("network.rates", "error")}
     assert codes(text_lr=1e-4) == {("network.text_encoder", "warning")}
     assert codes(text_lr=1e-4, text_encoder=True) == set()
+
+
+def test_the_readmes_table_is_generated() -> None:
+    """`python tools/make_pictures.py table` writes it; the tests around this one hold who loads what."""
+    import importlib.util
+
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("make_pictures", root / "tools" / "make_pictures.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.network_table() in (root / "README.md").read_text("utf-8")
+
+
+def test_diffusers_loads_what_the_table_says(trained, tiny_sd15: Path) -> None:
+    """Its own loader on the exported file: loaded whole, refused, or with a part of it dropped."""
+    from diffusers import StableDiffusionPipeline
+
+    kind, run, _ = trained
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd15, local_files_only=True, safety_checker=None)
+    x, t, text = torch.randn(1, 4, 8, 8), torch.tensor([400]), torch.randn(1, 7, 32)
+    with torch.no_grad():
+        before = pipeline.unet(x, t, text, return_dict=False)[0]
+    try:
+        pipeline.load_lora_weights(str(run.export_dir), weight_name=f"whole-{kind}.safetensors")
+    except Exception:
+        assert "diffusers" not in network_spec(kind).loads
+        return
+    with torch.no_grad():
+        after = pipeline.unet(x, t, text, return_dict=False)[0]
+    ours = _answer_of(kind, run, tiny_sd15, x, t, text)
+    whole = torch.allclose(after, ours, atol=1e-4)
+    assert whole == ("diffusers" in network_spec(kind).loads)
+    assert (ours - before).abs().max() > 1e-3
+
+
+def _answer_of(kind: str, run, base: Path, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    parts = FAMILY.load(base, torch.float32)
+    adapter = Adapter(FAMILY, parts, run_settings(kind).network, seed=1)
+    adapter.load(load_file(run.checkpoints_dir / "step-000009" / "lora.safetensors"))
+    adapter.train(False)
+    with torch.no_grad():
+        answer: Tensor = parts.denoiser(x, t, text, return_dict=False)[0]
+    return answer
