@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loratui.config.patterns import parse
-from loratui.config.schema import NetworkConfig, RunConfig
+from loratui.config.schema import NetworkConfig, ObjectiveConfig, RunConfig
 from loratui.errors import Problem
 from loratui.optim.options import parse as parse_options
 from loratui.optim.spec import optimizer_spec
@@ -131,6 +131,7 @@ def _training(config: RunConfig) -> list[Problem]:
                 "0.1 is usual.",
             )
         )
+    found += _objective(config.objective)
     if config.objective.noise_offset > 0.2:
         found.append(
             _warning(
@@ -184,6 +185,25 @@ def _optimizer(config: RunConfig) -> list[Problem]:
     if optimizer.cycles > 1 and optimizer.schedule != "cosine":
         message = f"restarts belong to the cosine, not to {optimizer.schedule}."
         found.append(_error("optimizer.cycles", "no-cycles", message, "Set it to 1."))
+    return found
+
+
+def _objective(objective: ObjectiveConfig) -> list[Problem]:
+    """Weightings that exclude each other, and timesteps that leave nothing."""
+    found: list[Problem] = []
+    if objective.min_snr_gamma and objective.weighting != "none":
+        message = f"min-SNR and {objective.weighting} both weigh the timesteps."
+        found.append(_error("objective.weighting", "two-weightings", message, "Keep one of them."))
+    if objective.timestep_min >= objective.timestep_max:
+        message = f"{objective.timestep_min} is not below objective.timestep_max {objective.timestep_max}."
+        found.append(_error("objective.timestep_min", "no-timesteps", message, "Make it smaller."))
+    if objective.zero_terminal_snr and objective.prediction == "epsilon":
+        message = "the noise that was added tells nothing of the picture where all is noise."
+        advice = "Train v_prediction, or turn it off."
+        found.append(_error("objective.zero_terminal_snr", "zero-snr-epsilon", message, advice))
+    if objective.multires_iterations and objective.noise_offset:
+        message = "multiresolution noise and noise offset both change the noise's low frequencies."
+        found.append(_warning("objective.noise_offset", "two-noises", message, "Keep one of them."))
     return found
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
 
 
+MASK_ENDING = "-masklabel.png"
+"""What a mask beside a picture is called after its stem (OneTrainer's name)."""
+
+
 def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = None) -> int:
     """Write a run's manifest.
 
@@ -72,6 +76,9 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
                 "crop": list(bucket.crop),
             }
         )
+        mask = picture.path.with_name(picture.path.stem + MASK_ENDING)
+        if config.objective.masked and mask.is_file():
+            found[-1] |= {"mask": str(mask), "mask_hash": content_hash(mask)}
     return found
 
 

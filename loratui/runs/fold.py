@@ -280,6 +280,11 @@ def _validation(state: RunState, event: Event) -> None:
     state.val_loss = _float(event.get("loss"))
 
 
+def _quarters(state: RunState, event: Event) -> None:
+    loss = event.get("loss")
+    state.quarters = [_float(value) for value in loss[:4]] if isinstance(loss, list) else []
+
+
 def _prompts(state: RunState, event: Event) -> None:
     state.prompts = _texts(event.get("prompts"))
 
@@ -351,6 +356,7 @@ _RULES: dict[str, Callable[[RunState, Event], None]] = {
     "checkpoint": _checkpoint,
     "pruned": _pruned,
     "validation": _validation,
+    "quarters": _quarters,
     "prompts": _prompts,
     "captioned": _captioned,
     "captions": _captions,

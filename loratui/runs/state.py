@@ -142,6 +142,8 @@ class RunState:
     loss_smooth: float | None = None
     best_loss: float | None = None
     val_loss: float | None = None
+    quarters: list[float | None] = field(default_factory=list)
+    """Newest mean loss of each quarter of the timesteps, clean to noisy."""
     lr: dict[str, float] = field(default_factory=dict)
     grad_norm: float | None = None
     step_s: float | None = None

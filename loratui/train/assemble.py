@@ -12,13 +12,13 @@ from torch import Tensor
 from loratui.config.load import as_dict, load_run
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
-from loratui.errors import BaseModelError
+from loratui.errors import BaseModelError, ConfigError
 from loratui.families.detect import detect
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
 from loratui.optim import optimizer_settings
 from loratui.train.adapter import Adapter
-from loratui.train.batches import Batches
+from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache
 from loratui.train.checkpoint import Checkpoints
 from loratui.train.device import Placement, base_dtype, place
@@ -72,12 +72,13 @@ def assemble(context: Any) -> Training:
     published = Published(adapter, optimizer, config.objective.ema_decay)
     if snapshot is not None:
         restore(published, placement.accelerator.scaler, snapshot)
+    timesteps = int(parts.scheduler.get("num_train_timesteps", 1000))
     batches = Batches(
-        pictures, cache,
+        pictures, cache, draws=Draws.from_config(config.objective, timesteps),
         seed=config.objective.seed, batch_size=config.data.batch_size,
         accumulation=config.optimizer.accumulation,
         repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
-        timesteps=int(parts.scheduler.get("num_train_timesteps", 1000)), device=placement.device,
+        timesteps=timesteps, device=placement.device,
         size_condition=family.size_condition, encode=not adapter.trains_text,
     )  # fmt: skip
 
@@ -153,7 +154,16 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     prediction: str = config.objective.prediction
     if prediction == "auto" and found.layout == "original":
         prediction = found.prediction
-    return family, family.load(base, dtype, prediction, vae)
+    parts = family.load(base, dtype, prediction, vae)
+    if config.objective.zero_terminal_snr:
+        if parts.prediction == "epsilon":
+            raise ConfigError(
+                "objective.zero_terminal_snr needs a base of v-prediction, and this one predicts the noise.",
+                "Turn it off, or set objective.prediction to v_prediction and train for long.",
+            )
+        # Samples take it from here, too; `trailing` begins them where all is noise (Lin et al. 2023).
+        parts.scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return family, parts
 
 
 def noise_schedule(parts: Parts) -> Tensor:

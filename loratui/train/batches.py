@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from loratui.config.schema import ObjectiveConfig
 from loratui.families.protocol import Condition, Size, stack
 from loratui.train.cache import Cache
 from loratui.train.samples import Picture
@@ -25,13 +26,16 @@ class Batch:
 
     Attributes:
         x0_BCHW: latents drawn from the codec's posterior, scaled.
-        eps_BCHW: standard normal noise.
+        eps_BCHW: noise: standard normal, or of several resolutions.
+        seen_BCHW: the noise that makes x_t, where it is not the target's (input perturbation); else None.
         offset_BC: standard normal draws for the noise offset.
         t_B: timesteps.
         condition: encoded captions, stacked.
         pictures: what was drawn, for messages.
         captions: what was encoded, after dropout.
         epoch: from 1.
+        mask_BHW: weights of the loss over the picture, None without masks.
+        weight_B: weight of each picture, None when all are 1.
     """
 
     x0_BCHW: Tensor
@@ -42,6 +46,59 @@ class Batch:
     pictures: tuple[Picture, ...]
     captions: tuple[str, ...]
     epoch: int
+    seen_BCHW: Tensor | None = None
+    mask_BHW: Tensor | None = None
+    weight_B: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What of a sample is drawn otherwise than plainly; see the fields of `ObjectiveConfig`.
+
+    Attributes:
+        low, high: timesteps are in low .. high-1.
+    """
+
+    low: int = 0
+    high: int = 1000
+    bias: str = "none"
+    multires_iterations: int = 0
+    multires_discount: float = 0.3
+    perturbation: float = 0.0
+    masked: bool = False
+
+    @classmethod
+    def from_config(cls, config: ObjectiveConfig, timesteps: int) -> Draws:
+        """Those of a run, on a base of that many timesteps."""
+        low, high = min(config.timestep_min, timesteps - 1), min(config.timestep_max, timesteps)
+        return cls(
+            low, high, config.timestep_bias, config.multires_iterations, config.multires_discount,
+            config.input_perturbation, config.masked,
+        )  # fmt: skip
+
+    def timestep(self, plain: int, timesteps: int, random: torch.Generator) -> int:
+        """`plain` (uniform in 0 .. timesteps-1) where nothing else is asked for."""
+        if self.bias == "none" and (self.low, self.high) == (0, timesteps):
+            return plain
+        u = float(torch.rand((), generator=random, dtype=torch.float64))
+        share = {"none": u, "content": 1.0 - u**3, "style": u**3}[self.bias]
+        return min(self.high - 1, self.low + int(share * (self.high - self.low)))
+
+    def noise(self, eps_CHW: Tensor, random: torch.Generator) -> Tensor:
+        """eps, with coarser noise added to it where that is asked for; its deviation stays 1."""
+        if not self.multires_iterations:
+            return eps_CHW
+        channels, height, width = eps_CHW.shape
+        total, h, w = eps_CHW.clone(), height, width
+        for n in range(1, self.multires_iterations + 1):
+            r = float(torch.rand((), generator=random)) * 2 + 2
+            h, w = max(1, int(height / r**n)), max(1, int(width / r**n))
+            coarse = torch.randn((1, channels, h, w), generator=random)
+            up = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+            total += self.multires_discount**n * up
+            if h == 1 or w == 1:
+                break
+        return total / total.std()
 
 
 class Batches:
@@ -51,6 +108,7 @@ class Batches:
         self, pictures: Sequence[Picture], cache: Cache, *, seed: int, batch_size: int, accumulation: int,
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
         size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
+        draws: Draws | None = None,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -66,6 +124,7 @@ class Batches:
             timesteps: T; t is uniform in 0 .. T-1.
             device: where batches go.
             size_condition: the family's answer for sizes, see `Family`.
+            draws: other timesteps, noise and masks; None for plain ones.
             encode: take encoded captions from the cache; off when the text encoders are trained.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
@@ -77,6 +136,9 @@ class Batches:
             device,
         )
         self.size_condition, self.encode = size_condition, encode
+        self._plain = Draws(high=timesteps)
+        self.draws = draws or self._plain
+        self._weighted = any(p.weight != 1.0 for p in self.pictures)
         self._buckets: dict[tuple[int, int], list[int]] = {}
         for n, picture in enumerate(self.pictures):
             members = self._buckets.setdefault(picture.bucket.size, [])
@@ -110,7 +172,12 @@ class Batches:
         chosen = [self.pictures[n] for n in self.order(epoch)[index]]
         slots = range(micro * self.batch_size, micro * self.batch_size + len(chosen))
         drawn = [self._draw(picture, step, slot) for picture, slot in zip(chosen, slots, strict=True)]
-        x0, eps, offset, t, conditions, captions = zip(*drawn, strict=True)
+        x0, eps, seen, offset, t, conditions, captions, masks = zip(*drawn, strict=True)
+
+        def moved(tensors: tuple[Tensor | None, ...]) -> Tensor | None:
+            whole = [one for one in tensors if one is not None]
+            return torch.stack(whole).to(self.device, non_blocking=True) if whole else None
+
         return Batch(
             x0_BCHW=torch.stack(x0).to(self.device, non_blocking=True),
             eps_BCHW=torch.stack(eps).to(self.device, non_blocking=True),
@@ -120,6 +187,9 @@ class Batches:
             pictures=tuple(chosen),
             captions=captions,
             epoch=epoch + 1,
+            seen_BCHW=moved(seen),
+            mask_BHW=moved(masks),
+            weight_B=torch.tensor([p.weight for p in chosen], device=self.device) if self._weighted else None,
         )
 
     def dropout_seed(self, step: int, micro: int) -> int:
@@ -128,8 +198,9 @@ class Batches:
 
     def _draw(
         self, picture: Picture, step: int, slot: int
-    ) -> tuple[Tensor, Tensor, Tensor, int, Condition, str]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, int, Condition, str, Tensor | None]:
         # All draws in a fixed order, used or not: turning one option on must not change the others' noise.
+        # Options that came later draw from generators of their own.
         random = generator(self.seed, "draw", step, slot)
         t = int(torch.randint(self.timesteps, (), generator=random))
         flip, drop = torch.rand(2, generator=random).tolist()
@@ -138,9 +209,18 @@ class Batches:
         x0 = mean + std * torch.randn(mean.shape, generator=random)
         eps = torch.randn(mean.shape, generator=random)
         offset = torch.randn(mean.shape[0], generator=random)
+        seen, draws = None, self.draws
+        if draws != self._plain:
+            more = generator(self.seed, "timestep", step, slot)
+            t = draws.timestep(t, self.timesteps, more)
+            eps = draws.noise(eps, generator(self.seed, "multires", step, slot))
+            if draws.perturbation > 0:
+                xi = torch.randn(mean.shape, generator=generator(self.seed, "perturb", step, slot))
+                seen = eps + draws.perturbation * xi
+        mask = self.cache.mask(picture, mirrored, (mean.shape[1], mean.shape[2])) if draws.masked else None
         caption = "" if drop < self.caption_dropout else picture.caption
         encoded = self.cache.condition(caption) if self.encode else {}
-        return x0, eps, offset, t, encoded | self._sizes(picture, mirrored), caption
+        return x0, eps, seen, offset, t, encoded | self._sizes(picture, mirrored), caption, mask
 
     def _sizes(self, picture: Picture, mirrored: bool) -> Condition:
         if self.size_condition is None:

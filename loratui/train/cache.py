@@ -111,6 +111,37 @@ class Cache:
             self._latents.put(key, entry)
         return entry["mean"], entry["std"]
 
+    def mask(self, picture: Picture, flip: bool, size: tuple[int, int]) -> Tensor:
+        """The picture's mask as it lies over its latents, [H, W] in 0 to 1; ones without one.
+
+        Args:
+            picture: of the manifest.
+            flip: mirrored.
+            size: (H, W) of the latents.
+
+        Raises:
+            DatasetError: the mask cannot be read, or is not the one of the manifest any more.
+        """
+        if picture.mask is None:
+            return torch.ones(size)
+        bucket = picture.bucket
+        key = _digest(FORMAT, "mask", picture.mask_hash, bucket.scaled, bucket.crop, flip, size)
+        entry = self._latents.get(key)
+        if entry is None:
+            if hashlib.sha256(_bytes(picture.mask)).hexdigest() != picture.mask_hash:
+                raise DatasetError(
+                    f"{picture.mask} has changed since the run was started.",
+                    "Start a new run to train with the new mask.",
+                )
+            grey = fit(open_rgb(picture.mask), bucket).convert("L")
+            pixels_HW = torch.from_numpy(np.array(grey, dtype=np.float32)) / 255.0
+            if flip:
+                pixels_HW = pixels_HW.flip(-1)
+            area = torch.nn.functional.interpolate(pixels_HW[None, None], size, mode="area")
+            entry = {"mask": area[0, 0].contiguous()}
+            self._latents.put(key, entry)
+        return entry["mask"]
+
     def condition(self, caption: str) -> Condition:
         """The encoded caption, fp32 on the CPU."""
         key = self.text_key(caption)

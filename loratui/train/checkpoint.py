@@ -260,6 +260,9 @@ def _unflatten_optimizer(tensors: dict[str, Tensor], stored: list[dict[str, Any]
     for index, entries in stored[0]["plain"].items():
         for name, value in entries.items():
             _put(state.setdefault(int(index), {}), name, value)
+    for group in groups:
+        if "betas" in group:
+            group["betas"] = tuple(group["betas"])
     return {"state": state, "param_groups": groups}
 
 

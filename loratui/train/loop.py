@@ -19,6 +19,7 @@ from loratui.train.nonfinite import is_finite, overcome
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview, draw_round, requests_of
 from loratui.train.published import Published
+from loratui.train.quarters import Quarters
 from loratui.train.requests import Requests
 from loratui.train.schedule import lr_factor
 
@@ -38,6 +39,7 @@ class Training:
         fingerprints: of settings and data, kept in each checkpoint.
         step: optimizer steps done.
         saved_step: step of the newest checkpoint, -1 when there is none.
+        quarters: losses by quarter of the timesteps.
         lr_scale: multiplies the learning rate; halved by each roll-back.
         skipped: steps left out in a row because they were no numbers.
         rollbacks: how often this process went back to a checkpoint.
@@ -61,6 +63,7 @@ class Training:
     fingerprints: dict[str, str] = field(default_factory=dict)
     step: int = 0
     saved_step: int = -1
+    quarters: Quarters = field(default_factory=Quarters)
     lr_scale: float = 1.0
     skipped: int = 0
     rollbacks: int = 0
@@ -172,14 +175,19 @@ def train(t: Training) -> bool:
             if t.adapter.drops:  # peft draws its masks from the global generators
                 torch.manual_seed(t.batches.dropout_seed(t.step, micro))
             eps_BCHW = t.objective.noise(batch.eps_BCHW, batch.offset_BC)
-            noisy_BCHW = t.objective.diffuse(batch.x0_BCHW, eps_BCHW, batch.t_B)
+            seen_BCHW = eps_BCHW
+            if batch.seen_BCHW is not None:
+                seen_BCHW = t.objective.noise(batch.seen_BCHW, batch.offset_BC)
+            noisy_BCHW = t.objective.diffuse(batch.x0_BCHW, seen_BCHW, batch.t_B)
             with placement.autocast():
                 condition = t.condition(batch)
                 answer_BCHW = t.family.predict(t.parts, noisy_BCHW, batch.t_B, condition)
             target_BCHW = t.objective.target(batch.x0_BCHW, eps_BCHW, batch.t_B)
-            loss = t.objective.loss(answer_BCHW, target_BCHW, batch.t_B)
+            losses_B = t.objective.losses(answer_BCHW, target_BCHW, batch.t_B, batch.mask_BHW, batch.weight_B)
+            loss = losses_B.mean()
             accelerator.backward(loss / accumulation)
             losses.append(loss.detach())
+            t.quarters.add(batch.t_B, losses_B.detach())
             pictures += batch.pictures
             compute_s += time.perf_counter() - mark
 
@@ -214,6 +222,7 @@ def train(t: Training) -> bool:
             },
             **norms,
         )  # fmt: skip
+        t.quarters.tell(journal, t.step, last=t.step == steps)
         if done - memory_at >= 2.0:
             memory_at = done
             journal.write("memory", **placement.memory())

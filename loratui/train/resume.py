@@ -48,7 +48,12 @@ def newest_snapshot(
 
 def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], parts: Parts) -> dict[str, str]:
     """What a checkpoint carries of the things beside the settings that decide what is trained."""
-    rows = repr([(p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop) for p in pictures])
+    rows = repr(
+        [
+            (p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop, p.mask_hash, p.weight)
+            for p in pictures
+        ]
+    )
     return {
         "pictures": hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "precision": f"{config.memory.precision}/{config.memory.base_precision}",

@@ -12,7 +12,12 @@ from loratui.errors import DatasetError
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture as it was at launch. Sizes in px."""
+    """One picture as it was at launch. Sizes in px.
+
+    Attributes:
+        mask: its mask, None for none, with the SHA-256 of the file.
+        weight: multiplies its loss.
+    """
 
     path: Path
     rel: str
@@ -21,6 +26,9 @@ class Picture:
     repeats: int
     bucket: Bucket
     size: tuple[int, int] = (0, 0)
+    mask: Path | None = None
+    mask_hash: str = ""
+    weight: float = 1.0
 
 
 def read_manifest(path: Path) -> list[Picture]:
@@ -57,5 +65,8 @@ def _picture(entry: dict[str, object]) -> Picture:
         caption=str(entry["caption"]),
         repeats=int(entry["repeats"]),  # type: ignore[call-overload]
         bucket=bucket,
+        mask=Path(str(entry["mask"])) if entry.get("mask") else None,
+        mask_hash=str(entry.get("mask_hash") or ""),
+        weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -81,3 +83,59 @@ def test_a_checkpoint_without_its_trained_weights_is_refused(project: Path, tiny
     Checkpoints(other.checkpoints_dir, 3).save(snapshot)
     with pytest.raises(RunError, match="average"):
         kit.run_job_here(other)
+
+
+def test_the_objectives_options_train_and_resume_exactly(tmp_path: Path, tiny_sd2: Path) -> None:
+    """All at once on a v-prediction base, with masks beside two pictures; quarters are told."""
+    from PIL import Image
+
+    from loratui.dataset.pixels import open_rgb
+    from loratui.project.manifest import MASK_ENDING
+
+    changes = {
+        "objective__zero_terminal_snr": True, "objective__loss": "huber", "objective__masked": True,
+        "objective__multires_iterations": 4, "objective__input_perturbation": 0.1,
+        "objective__weighting": "p2",
+        "objective__timestep_bias": "content", "data__flip": True, "samples__every": 6,
+    }  # fmt: skip
+    config = settings("ema", **changes)
+
+    def make(name: str):
+        run = kit.make_run(tmp_path, tiny_sd2, config, name, family="sd2")
+        rows = [json.loads(line) for line in run.manifest_path.read_text().splitlines()]
+        for n, row in enumerate(rows[:2]):
+            path = Path(row["path"]).with_name(Path(row["path"]).stem + MASK_ENDING)
+            size = open_rgb(Path(row["path"])).size
+            path.parent.joinpath("masks").mkdir(exist_ok=True)
+            path = path.parent / "masks" / path.name  # make_run takes every PNG of the folder
+            mask = Image.new("L", size, 0)
+            mask.paste(255, (0, 0, size[0] // 2, size[1]))
+            mask.save(path)
+            row |= {
+                "mask": str(path),
+                "mask_hash": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "weight": 1 + n,
+            }
+        run.manifest_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return run
+
+    whole = make("objective")
+    events = kit.run_job_here(whole)
+    assert events[-1]["state"] == "finished"
+    quarters = [e for e in events if e["kind"] == "quarters"]
+    assert len(quarters) == 1 and sum(quarters[0]["count"]) == sum(
+        e["images"] for e in events if e["kind"] == "step"
+    )
+    resumed = make("objective-again")
+    shutil.copytree(whole.checkpoints_dir / "step-000003", resumed.checkpoints_dir / "step-000003")
+    kit.run_job_here(resumed)
+    last = "checkpoints/step-000006/lora.safetensors"
+    assert kit.tensor_hash(whole.path / last) == kit.tensor_hash(resumed.path / last)
+
+
+def test_zero_terminal_snr_refuses_a_base_that_predicts_noise(project: Path, tiny_sd15: Path) -> None:
+    from loratui.errors import ConfigError
+
+    config = settings("ema", objective__zero_terminal_snr=True)
+    with pytest.raises(ConfigError, match="v-prediction"):
+        kit.run_job_here(kit.make_run(project, tiny_sd15, config, "zero"))

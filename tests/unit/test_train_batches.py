@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from loratui.dataset.buckets import place
-from loratui.train.batches import Batches
+from loratui.train.batches import Batches, Draws
 from loratui.train.samples import Picture
 
 
@@ -20,6 +21,9 @@ class FakeCache:
         width, height = picture.bucket.size
         mean = torch.full((4, height // 8, width // 8), float(picture.hash) + (0.5 if flip else 0.0))
         return mean, torch.zeros_like(mean)
+
+    def mask(self, picture: Picture, flip: bool, size: tuple[int, int]):
+        return torch.full(size, float(picture.hash))
 
     def condition(self, caption: str):
         return {"prompt_embeds": torch.tensor([[float(len(caption))]])}
@@ -105,3 +109,57 @@ def test_noise_is_normal_and_fresh_each_step() -> None:
     noise = torch.cat([stream.at(step, 0).eps_BCHW.flatten() for step in range(50)])
     assert abs(float(noise.mean())) < 0.02 and float(noise.std()) == pytest.approx(1.0, abs=0.02)
     assert not torch.equal(stream.at(0, 0).eps_BCHW[0, 0], stream.at(1, 0).eps_BCHW[0, 0, :8, :8])
+
+
+@pytest.mark.parametrize(
+    ("draws", "same"),
+    [
+        (Draws(low=200, high=400), {"eps_BCHW", "x0_BCHW", "offset_BC"}),
+        (Draws(bias="content"), {"eps_BCHW", "x0_BCHW", "offset_BC"}),
+        (Draws(multires_iterations=6), {"x0_BCHW", "t_B", "offset_BC"}),
+        (Draws(perturbation=0.1), {"eps_BCHW", "x0_BCHW", "t_B", "offset_BC"}),
+        (Draws(masked=True), {"eps_BCHW", "x0_BCHW", "t_B", "offset_BC"}),
+    ],
+)
+def test_each_option_draws_by_itself_and_the_same_again(draws: Draws, same: set[str]) -> None:
+    plain, one, two = batches().at(5, 0), batches(draws=draws).at(5, 0), batches(draws=draws).at(5, 0)
+    for name in ("eps_BCHW", "x0_BCHW", "t_B", "offset_BC"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+        assert torch.equal(getattr(one, name), getattr(plain, name)) == (name in same), name
+    assert (one.seen_BCHW is not None) == (draws.perturbation > 0)
+    assert (one.mask_BHW is not None) == draws.masked
+
+
+def test_timestep_ranges_and_biases() -> None:
+    def times(draws: Draws) -> torch.Tensor:
+        stream = batches(draws=draws)
+        return torch.cat([stream.at(step, 0).t_B for step in range(300)])
+
+    ranged = times(Draws(low=200, high=400))
+    assert int(ranged.min()) in range(200, 210) and int(ranged.max()) in range(390, 400)
+    content, style = times(Draws(bias="content")).double(), times(Draws(bias="style")).double()
+    assert float(content.mean()) == pytest.approx(750, abs=40)  # 1 - E[u^3] = 3/4
+    assert float(style.mean()) == pytest.approx(250, abs=40)
+
+
+def test_multires_noise_keeps_its_deviation_and_has_more_of_the_coarse() -> None:
+    def draw(draws: Draws) -> torch.Tensor:
+        stream = batches(draws=draws)
+        return torch.cat([stream.at(s, 0).eps_BCHW[:, :, :8, :8] for s in range(60)])
+
+    plain, multi = draw(Draws()), draw(Draws(multires_iterations=6, multires_discount=0.5))
+    assert float(multi.std()) == pytest.approx(1.0, abs=0.03)
+    coarse = [torch.nn.functional.avg_pool2d(x, 4).var().item() for x in (plain, multi)]
+    assert coarse[1] > 2 * coarse[0]
+
+
+def test_weights_of_pictures_reach_the_batch() -> None:
+    assert batches().at(0, 0).weight_B is None
+    weighted = [replace(p, weight=0.5 + n) for n, p in enumerate(pictures())]
+    stream = Batches(
+        weighted, FakeCache(), seed=7, batch_size=2, accumulation=1, repeats=1, flip=False,
+        caption_dropout=0.0, timesteps=1000, device=torch.device("cpu"),
+    )  # fmt: skip
+    for step in range(4):
+        batch = stream.at(step, 0)
+        assert batch.weight_B.tolist() == [p.weight for p in batch.pictures]

@@ -91,3 +91,37 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert len(store._memory) == 2
     assert all(float(store.get(f"{n:064x}")["x"][0]) == n for n in range(5))
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_a_mask_lies_over_the_latents_as_the_picture_does(tmp_path: Path, parts, pictures) -> None:
+    """Found beside the picture at launch, scaled, cropped and mirrored with it; a changed one is refused."""
+    import hashlib
+
+    from PIL import Image
+
+    from loratui.dataset.scan import Picture as Scanned
+    from loratui.errors import DatasetError
+    from loratui.project.manifest import MASK_ENDING, rows
+
+    picture = next(p for p in pictures if p.bucket.scaled != p.bucket.size)
+    width, height = picture.size
+    mask = Image.new("L", (width, height), 0)
+    mask.paste(255, (0, 0, width // 2, height))
+    path = picture.path.with_name(picture.path.stem + MASK_ENDING)
+    mask.save(path)
+    scanned = Scanned(picture.path, picture.rel, width, height, "c", None, 1, picture.path.parent)
+    assert "mask" not in rows((scanned,), kit.tiny_config())[0]
+    row = rows((scanned,), kit.tiny_config(objective__masked=True))[0]
+    assert row["mask"] == str(path)
+    held = replace(picture, mask=path, mask_hash=row["mask_hash"])
+    store = cache(tmp_path, parts)
+    size = (picture.bucket.height // 2, picture.bucket.width // 2)
+    one = store.mask(held, False, size)
+    assert one.shape == size and one[:, 0].min() > 0.95 and one[:, -1].max() < 0.05
+    assert torch.equal(store.mask(held, True, size), one.flip(-1))
+    assert torch.equal(store.mask(picture, False, size), torch.ones(size))
+    Image.new("L", (width, height), 9).save(path)
+    assert torch.equal(cache(tmp_path, parts).mask(held, False, size), one)
+    with pytest.raises(DatasetError, match="changed"):
+        cache(tmp_path / "other", parts).mask(held, False, size)
+    assert row["mask_hash"] != hashlib.sha256(path.read_bytes()).hexdigest()

@@ -396,14 +396,14 @@ def test_nan_stops_within_the_step(project: Path, tiny_sd15: Path, monkeypatch: 
 
     run = kit.make_run(project, tiny_sd15, kit.tiny_config(saving__every=2), "nan")
     calls = []
-    loss = Objective.loss
+    losses_of = Objective.losses
 
     def poisoned(self, *args):
         calls.append(1)
-        value = loss(self, *args)
+        value = losses_of(self, *args)
         return value * float("nan") if len(calls) == 6 else value
 
-    monkeypatch.setattr(Objective, "loss", poisoned)
+    monkeypatch.setattr(Objective, "losses", poisoned)
     with pytest.raises(NonFiniteError) as caught:
         kit.run_job_here(run)
     assert "step 6" in caught.value.message and "step 4 is kept" in caught.value.message
