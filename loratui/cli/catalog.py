@@ -1,4 +1,4 @@
-"""`presets`, `families`, `optimizers` and `config schema`: what there is."""
+"""`presets`, `families`, `networks`, `optimizers` and `config schema`: what there is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def add(commands: Any) -> None:
     families.add_argument("name", nargs="?", metavar="NAME", help="show this one")
     families.add_argument("--json", action="store_true", help="print as JSON")
     families.set_defaults(run=run_families)
+
+    networks = commands.add_parser(
+        "networks",
+        help="the network types",
+        description="List the network types, and which programs load their files.",
+    )
+    networks.add_argument("--json", action="store_true", help="print as JSON")
+    networks.set_defaults(run=run_networks)
 
     optimizers = commands.add_parser(
         "optimizers", help="the optimizers", description="List optimizers, and what each is for."
@@ -93,6 +101,25 @@ def run_families(args: argparse.Namespace, out: Output) -> int:
         [(f.name, f.title, f"{f.resolution} px", f.notes) for f in rows],
         ("name", "title", "resolution", "notes"),
     )
+    return 0
+
+
+def run_networks(args: argparse.Namespace, out: Output) -> int:
+    """List network types."""
+    from loratui.weights.networks import NETWORKS
+
+    out.document([
+        {"name": n.name, "title": n.title, "about": n.about, "format": n.format, "loads": list(n.loads),
+         "options": sorted(n.options), "note": n.note}
+        for n in NETWORKS
+    ])  # fmt: skip
+    out.table(
+        [(n.name, n.title, ", ".join(n.loads), n.about) for n in NETWORKS],
+        ("name", "title", "loaded by", "what it is"),
+    )
+    for row in NETWORKS:
+        if row.note:
+            out.line(f"  {row.name}: {row.note}")
     return 0
 
 

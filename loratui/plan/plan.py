@@ -122,8 +122,7 @@ def plan(project: Project, config: RunConfig, scan: Scan, base: Path | None = No
     pictures = (
         (moments(config.samples.every, steps) + 1) * len(prompts) if config.samples.every and steps else 0
     )
-    network = config.network
-    size = sizes(base, config.model.family, network.target, network.rank, network.conv_rank)
+    size = sizes(base, config.model.family, config.network)
     area = max((b.width * b.height for b in buckets), default=config.data.resolution**2)
     memory = estimate(config, size, area) if size else None
     disk = _disk(project, config, scan, size, saves, pictures, buckets)

@@ -20,6 +20,7 @@ from loratui.config.checks import check
 from loratui.config.schema import NetworkConfig
 from loratui.errors import ConfigError
 from loratui.families.protocol import load_family
+from loratui.plan.sizes import sizes
 from loratui.train.adapter import Adapter
 from loratui.train.networks.protocol import load_network
 from loratui.weights.convert import convert_file
@@ -204,6 +205,91 @@ def test_the_file_makes_the_weight_change_of_the_injected_network(
             assert (inside - file).abs().max().item() <= 1e-10 * max(1.0, change), slot.name
             largest = max(largest, change)
     assert largest > 1e-3
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+@pytest.mark.parametrize("kind", NAMES)
+def test_the_plan_counts_what_is_trained(kind: str, family: str, request: pytest.FixtureRequest) -> None:
+    """From headers alone, for every type and family: layers and numbers as the injected network has them."""
+    base = request.getfixturevalue(f"tiny_{family}")
+    changes = {"network__text_encoder": True, "network__ranks": ("attn2=6", "mid_block=0")}
+    if kind == "oft":
+        changes["network__ranks"] = ("mid_block=0",)
+    for tucker in (False, True) if "tucker" in network_spec(kind).options else (False,):
+        config = settings(kind, **changes, **({"network__tucker": True} if tucker else {})).network
+        made = load_family(family)
+        adapter = Adapter(made, made.load(base, torch.float32), config, seed=1)
+        found = sizes(base, family, config)
+        assert (found.layers, found.lora) == (
+            len(adapter.slots),
+            sum(p.numel() for p in adapter.parameters()),
+        )
+
+
+def test_ranks_and_rates_by_pattern(tiny_sd15: Path) -> None:
+    config = NetworkConfig(
+        target="full+conv", rank=4, alpha=2.0, ranks=("attn2=8", "resnets=0", "up_blocks.*attn2=2"),
+        rates=("mid_block=0.5",), lora_plus=16.0, text_encoder=True, text_lr=1e-4,
+    )  # fmt: skip
+    adapter = Adapter(FAMILY, FAMILY.load(tiny_sd15, torch.float32), config, seed=1)
+    for slot in adapter.slots:
+        rank = slot.layer.lora_A["default"].weight.shape[0]
+        wanted = 4 if "attn2" not in slot.module else 2 if slot.module.startswith("up_blocks") else 8
+        assert rank == wanted and slot.layer.scaling["default"] == 0.5, "the scale stays alpha / rank"
+        assert "resnets" not in slot.module
+    groups = {g["name"]: g for g in adapter.groups(1e-3)}
+    assert {n: g["lr"] for n, g in groups.items()} == {
+        "unet": 1e-3, "unet B": 1.6e-2, "unet x0.5": 5e-4, "unet B x0.5": 8e-3, "te": 1e-4, "te B": 1.6e-3,
+    }  # fmt: skip
+    grouped = [id(p) for g in groups.values() for p in g["params"]]
+    assert sorted(grouped) == sorted(map(id, adapter.parameters()))
+    ups = {id(s.layer.lora_B["default"].weight) for s in adapter.slots}
+    assert all((id(p) in ups) == (" B" in n) for n, g in groups.items() for p in g["params"])
+    with pytest.raises(ConfigError, match="typo"):
+        Adapter(FAMILY, FAMILY.load(tiny_sd15, torch.float32), NetworkConfig(ranks=("typo=3",)), seed=1)
+
+
+def test_rank_stabilized_scales_by_the_root_and_says_so_in_the_file(tiny_sd15: Path) -> None:
+    config = NetworkConfig(rank=16, alpha=8.0, rank_stabilized=True)
+    adapter = Adapter(FAMILY, FAMILY.load(tiny_sd15, torch.float32), config, seed=1)
+    assert all(s.layer.scaling["default"] == 2.0 for s in adapter.slots)  # 8 / sqrt(16)
+    alphas = {float(t) for n, t in adapter.tensors().items() if n.endswith("alpha")}
+    assert alphas == {32.0}  # alpha / 16 is 2
+
+
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
+def test_initialisations(init: str, tiny_sd15: Path) -> None:
+    config = NetworkConfig(rank=8, alpha=8.0, init=init, target="full+conv")
+    adapter = Adapter(FAMILY, FAMILY.load(tiny_sd15, torch.float32), config, seed=1)
+    for slot in adapter.slots:
+        down, up = (slot.layer.lora_A["default"].weight, slot.layer.lora_B["default"].weight)
+        assert (up.flatten(1) @ down.flatten(1)).abs().max() < 1e-6
+        assert down.abs().max() > 0 and bool(up.abs().max() > 0) == (init == "orthogonal")
+    if init == "gaussian":
+        values = torch.cat([s.layer.lora_A["default"].weight.flatten() for s in adapter.slots])
+        assert float(values.detach().std()) == pytest.approx(1 / 8, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_max_norm_shrinks_what_is_too_large_and_nothing_else(kind: str, tiny_sd15: Path) -> None:
+    config = NetworkConfig(kind=kind, rank=4, alpha=4.0, scale_norm=0.5)
+    adapter = Adapter(FAMILY, FAMILY.load(tiny_sd15, torch.float32), config, seed=1)
+    torch.manual_seed(3)
+    for n, slot in enumerate(adapter.slots):
+        for parameter in adapter.network.parts(slot.layer).values():
+            parameter.data = (0.02 if n % 2 else 0.6) * torch.randn_like(parameter)
+
+    def norms() -> list[float]:
+        return [float(s.layer.get_delta_weight("default").norm()) for s in adapter.slots]
+
+    before = norms()
+    said = adapter.limit_norms()
+    after = norms()
+    assert max(before) > 0.5 > min(before)
+    for old, new in zip(before, after, strict=True):
+        assert new == pytest.approx(min(old, 0.5), rel=1e-4)
+    assert said["norm_max"] == pytest.approx(max(before), rel=1e-4)
+    assert said["norms_shrunk"] == sum(b > 0.5 for b in before)
 
 
 def test_lokr_without_decomposed_factors_has_a_scale_of_one(tiny_sd15: Path) -> None:

@@ -12,10 +12,12 @@ from PIL import Image
 
 from loratui import demo
 from loratui.config.presets import load_preset, parse_set, resolve
+from loratui.config.schema import NetworkConfig
 from loratui.dataset.scan import BucketCount
 from loratui.plan.memory import estimate
 from loratui.plan.plan import plan
-from loratui.plan.sizes import numbers_per_rank, sizes
+from loratui.plan.sizes import Sizes, numbers_per_rank
+from loratui.plan.sizes import sizes as sizes_of_network
 from loratui.plan.steps import bucket_plans, moments, steps_of
 from loratui.project import Project
 from loratui.project.demo import make_demo
@@ -54,6 +56,11 @@ def test_nothing_comes_of_nothing() -> None:
     assert moments(0, 100) == moments(10, 0) == 0
     assert moments(250, 1000) == 4
     assert moments(300, 1000) == 4
+
+
+def sizes(base: Path | None, family: str, target: str, rank: int, conv_rank: int = 0) -> Sizes | None:
+    network = NetworkConfig(target=target, rank=rank, conv_rank=conv_rank)  # type: ignore[arg-type]
+    return sizes_of_network(base, family, network)
 
 
 def test_a_matrix_of_two_million_numbers() -> None:

@@ -35,7 +35,17 @@ _FORM: tuple[tuple[str, tuple[str, ...]], ...] = (
         "how it learns",
         ("optimizer.lr", "optimizer.schedule", "optimizer.warmup_steps", "objective.min_snr_gamma"),
     ),
-    ("the LoRA", ("network.rank", "network.alpha", "network.target", "saving.name")),
+    (
+        "the LoRA",
+        (
+            "network.kind",
+            "network.rank",
+            "network.alpha",
+            "network.target",
+            "network.text_encoder",
+            "saving.name",
+        ),
+    ),
     ("pictures", ("data.resolution", "data.flip", "data.caption_dropout")),
     (
         "machine",
