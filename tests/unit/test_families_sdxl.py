@@ -287,3 +287,22 @@ def test_zero_terminal_snr_is_read_and_used(both, tmp_path: Path) -> None:
     assert (facts["ss_v_parameterization"], facts["ss_zero_terminal_snr"]) == ("True", "True")
     with pytest.raises(BaseModelError, match="zero terminal SNR"):
         FAMILY.load(tmp_path / "v.safetensors", torch.float32, "epsilon")
+
+
+def test_both_text_encoders_learn_at_rates_of_their_own(tiny_sdxl: Path, tmp_path: Path) -> None:
+    config = kit.tiny_config(
+        optimizer__steps=4, network__text_encoder=True, network__text_lr=2e-3, network__text_lr_2=3e-3,
+        saving__every=1, saving__keep=9, samples__every=4,
+    )  # fmt: skip
+    run = kit.make_run(tmp_path, tiny_sdxl, config, "te", family="sdxl")
+    events = kit.run_job_here(run)
+    assert events[-1]["state"] == "finished"
+    assert next(e for e in events if e["kind"] == "step")["lr"] == {"unet": 1e-2, "te1": 2e-3, "te2": 3e-3}
+    assert not [e for e in events if e["kind"] == "sample_failed"]
+    found = verify_file(run.export_dir / "te.safetensors")
+    assert found.ok and found.modules == 64 + 24
+    one, two = (load_file(run.checkpoints_dir / f"step-00000{n}" / "lora.safetensors") for n in (1, 4))
+    for key in ("lora_te1", "lora_te2"):
+        ups = [n for n in one if n.startswith(key) and n.endswith("up.weight")]
+        assert any(not torch.equal(one[n], two[n]) for n in ups)
+    assert not list((tmp_path / ".loratui" / "cache" / "text").glob("*/*")), "stale captions would be kept"
