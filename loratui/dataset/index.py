@@ -266,6 +266,13 @@ class Index:
         select = "SELECT path FROM pictures WHERE measured = '' AND code = '' ORDER BY path"
         return [Path(os.fsdecode(key)) for (key,) in self._db.execute(select)]
 
+    def hashes_stamp(self) -> tuple[int, ...]:
+        """Other numbers whenever the perceptual hashes are others."""
+        select = (
+            "SELECT count(phash), total(phash & 4294967295), total(phash >> 32 & 4294967295) FROM pictures"
+        )
+        return tuple(int(value) for value in self._db.execute(select).fetchone())
+
     def measure(self, workers: int = 0, thumbnails: bool = False, **limits: Any) -> Iterator[Measured]:
         """Measure what is not measured yet, in worker processes, and keep the figures as they come.
 

@@ -76,6 +76,7 @@ class Batching:
             replan=(lambda pinned: self._plan(dialog, plan, pinned)) if may_pin else None,
             do=lambda: self._do(dialog, actor),
         )
+        self._studio.clear_notifications()  # they would lie over the keys of the dialog
         self._studio.push_screen(dialog)
         self._plan(dialog, plan, False)
 

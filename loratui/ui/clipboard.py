@@ -11,8 +11,8 @@ from textual.app import App
 from loratui.ui import text
 
 
-def copy(app: App[Any], words: str) -> str:
-    """Copy text, made safe to paste; how it was done, for a word to the user.
+def copy(app: App[Any], words: str) -> None:
+    """Copy text, made safe to paste; in a thread.
 
     tmux drops OSC 52 unless it was told not to; `tmux load-buffer -w` sets its own buffer and passes it on.
     """
@@ -26,8 +26,7 @@ def copy(app: App[Any], words: str) -> str:
                 check=True,
                 capture_output=True,
             )
-            return "tmux"
+            return
         except (OSError, subprocess.SubprocessError):
             pass  # an old tmux, or none: the terminal is asked itself
-    app.copy_to_clipboard(clean)
-    return "terminal"
+    app.call_later(app.copy_to_clipboard, clean)

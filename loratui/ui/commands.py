@@ -122,7 +122,7 @@ def _export(room: DatasetRoom, rest: str) -> str:
     if collection is None:
         return "The pictures are still being read."
     if not target.is_absolute():
-        target = collection.project.root / target
+        target = Path.cwd() / target  # as on the command line
 
     def work(post: Post, _gone: Gone) -> None:
         try:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loratui.dataset.query import Node, QueryError, parse, parse_sort, select, sort_rows
 from loratui.dataset.rows import INFO, PictureRow
 from loratui.dataset.sidecar import Caption, read_caption
-from loratui.dataset.tags import fold
 from loratui.dataset.tokens import ClipTokens
 from loratui.errors import DatasetError, LoratuiError
+from loratui.ui.counting import frequencies, token_counter, totals
+from loratui.ui.measuring import Measuring
 from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
 from loratui.ui.still import making_rows
 from loratui.ui.thumbnail_source import ThumbnailSource
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3000
 """Up to so many rows are filtered without a thread."""
-_LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
-"""What a picture may look like on purpose."""
 _RECOUNT = 0.3
-_KEEP = 1.0
-"""Seconds between two repaints while pictures are measured."""
 
 
 class CaptionConflict(DatasetError):
@@ -77,14 +73,15 @@ class Library:
         self.tags_all: list[tuple[str, int]] = []
         self.calm: frozenset[str] = INFO
         """Codes of findings that ask for nothing in this project."""
-        self.measuring: tuple[int, int] | None = None
-        """(done, of) while pictures are measured."""
         self.tokens: ClipTokens | None = None
         self._node: Node | None = None
         self._by_path: dict[Path, PictureRow] = {}
+        self.changed: set[Path] = set()
+        """Pictures whose files were found to be others, the last time that was looked for."""
         self.totals = (0, 0, 0)
         """Pictures with a caption, pictures to look at, unusable files."""
-        self._stop = threading.Event()
+        self._measuring = Measuring(self)
+        self._alike: Mapping[Path, int] = {}
         self._ending = threading.Event()
         self._source: ThumbnailSource | None = None
 
@@ -108,7 +105,7 @@ class Library:
                 self.studio.call_later(self._take, rows, collection, False)
             self._look(collection, post, gone, bool(rows))
 
-        self.stop()
+        self._measuring.stop()
         if self._source is not None:  # its cache may be another project's now
             self._source.close()
             self._source = None
@@ -138,15 +135,22 @@ class Library:
             post(Said(error.message, error.advice, "error"))
             return
         if self.tokens is None:
-            self.tokens = _token_counter(collection.project.base)
+            self.tokens = token_counter(collection.project.base)
         if self.MEASURES and not gone():
-            self.studio.call_later(self._measure, collection)
+            self.studio.call_later(self._measuring.start, collection)
 
     def _take(self, rows: list[PictureRow] | None, collection: Collection, read: bool) -> None:
         """Rows as they are now; None when nothing changed."""
         self.collection = collection
         self.read = self.read or read
         if rows is not None:
+            before = self._by_path
+            self.changed = {
+                row.known.path
+                for row in rows
+                if (old := before.get(row.known.path)) is not None
+                and old.known.mtime_ns != row.known.mtime_ns
+            }
             self.rows = rows
             self._by_path = {row.known.path: row for row in rows}
             self.marked &= self._by_path.keys()
@@ -216,39 +220,13 @@ class Library:
 
     # --- figures ----------------------------------------------------------------------------------------
 
-    def _measure(self, collection: Collection) -> None:
-        if self.measuring is None:
-            self._stop = threading.Event()
-            # a daemon: a file that takes its ten seconds must not hold up the end of the app
-            threading.Thread(target=self._measure_all, args=(collection, self._stop), daemon=True).start()
+    @property
+    def measuring(self) -> tuple[int, int] | None:
+        """(done, of) while pictures are measured."""
+        return self._measuring.progress
 
-    def _measure_all(self, collection: Collection, stop: threading.Event) -> None:
-        of = len(collection.index.unmeasured())
-        if of and not stop.wait(0.5):  # the first keys have the machine to themselves
-            self._say_measuring(0, of)
-            ready, told, fresh = collection.measure(), time.monotonic(), []
-            for done, found in enumerate(ready, 1):
-                fresh.append(found)
-                if stop.is_set():
-                    break
-                if time.monotonic() - told > _KEEP or done == of:
-                    self._say_measuring(done, of, fresh)
-                    told, fresh = time.monotonic(), []
-            ready.close()
-        if not stop.is_set():
-            with making_rows():
-                collection.regroup()
-            if collection.groups or of:
-                with making_rows():
-                    rows = collection.rows()
-                self.studio.call_later(self._take, rows, collection, True)
-            self._say_measuring(of, of)
-
-    def _say_measuring(self, done: int, of: int, found: Sequence[Measured] = ()) -> None:
-        self.studio.call_later(self._measured, done, of, tuple(found))
-
-    def _measured(self, done: int, of: int, found: Sequence[Measured]) -> None:
-        self.measuring = (done, of) if done < of else None
+    def take_figures(self, found: Iterable[Measured]) -> None:
+        """Figures of some pictures."""
         for one in found:
             row = self._by_path.get(one.path)
             if row is not None:
@@ -256,16 +234,20 @@ class Library:
                 row.known = replace(row.known, quality=one.quality, phash=one.phash or None, measured=error)
                 if one.quality is not None:
                     row.problems = tuple(dict.fromkeys((*row.problems, *one.quality.findings())))
-        self._publish("pictures" if self.measuring is None else "measured")
+        self._publish("measured")
 
-    def stop(self) -> None:
-        """End the measuring."""
-        self._stop.set()
-        self.measuring = None
+    def take_groups(self, alike: Mapping[Path, int]) -> None:
+        """How many pictures look like each."""
+        for path in self._alike.keys() | alike.keys():
+            row = self._by_path.get(path)
+            if row is not None:
+                row.dup = alike.get(path, 0)
+        self._alike = alike
+        self._publish("measured")
 
     def close(self) -> None:
         """The app ends: so does everything that runs in the background."""
-        self.stop()
+        self._measuring.stop()
         self._ending.set()
         if self._source is not None:
             self._source.close()
@@ -390,13 +372,13 @@ class Library:
         """Count captions and findings anew, in a thread when there are many."""
         rows = self.rows
         if len(rows) <= _AT_ONCE:
-            self._counted(*_totals(rows))
+            self._counted(*totals(rows))
             return
 
         def work(_post: Post, gone: Gone) -> None:
             time.sleep(_RECOUNT)  # changes come in bursts; the newest one counts
             if not gone():
-                self.studio.call_later(self._counted, *_totals(rows))
+                self.studio.call_later(self._counted, *totals(rows))
 
         self.studio.in_thread(work, "totals")
 
@@ -407,7 +389,7 @@ class Library:
 
     def amiss(self, row: PictureRow) -> bool:
         """Whether somebody should look at this picture."""
-        return any(code not in self.calm for code in row.problems)
+        return bool(row.dup) or any(code not in self.calm for code in row.problems)
 
     def count_tags(self) -> None:
         """Count tags of what is shown and of all, in a thread when there are many."""
@@ -438,53 +420,3 @@ class Library:
         if what in {"pictures", "measured"}:
             self._recount()
         self.studio.state_changed.publish(what)
-
-
-def _totals(rows: Sequence[PictureRow]) -> tuple[tuple[int, int, int], frozenset[str]]:
-    """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
-    found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
-    calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
-    captioned = sum(1 for row in rows if row.known.caption)
-    broken = sum(1 for row in rows if row.known.code)
-    look = sum(1 for row in rows if row.problems and any(code not in calm for code in row.problems))
-    return (captioned, look - broken, broken), calm
-
-
-def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:
-    """Tags with the number of pictures they stand in, the commonest first."""
-    counts: Counter[str] = Counter()
-    spelled: dict[str, str] = {}
-    folded: dict[str, str] = {}
-    for row in rows:
-        seen = set()
-        for tag in row.tag_list:
-            key = folded.get(tag)
-            if key is None:
-                key = folded[tag] = fold(tag)
-                spelled.setdefault(key, tag)
-            seen.add(key)
-        counts.update(seen)
-    return sorted(((spelled[key], n) for key, n in counts.items()), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _token_counter(base: str) -> ClipTokens | None:
-    """Exact counts where a vocabulary is at hand: the base's own, else that of an installed open_clip."""
-    from importlib.util import find_spec
-
-    from loratui.demo import base_path
-
-    places: list[Callable[[], ClipTokens | None]] = [
-        lambda: ClipTokens.of_base(base_path() if base == "demo" else Path(base).expanduser())
-    ]
-    spec = find_spec("open_clip")
-    if spec is not None and spec.origin:
-        packed = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-        places.append(lambda: ClipTokens.read(packed) if packed.is_file() else None)
-    for place in places:
-        try:
-            found = place()
-        except (LoratuiError, OSError):
-            continue
-        if found is not None:
-            return found
-    return None

@@ -88,7 +88,7 @@ class ChooseDialog(ModalScreen[Choice | None]):
         """All of them, and keys go to the line."""
         view = self.query_one(LineList)
         view.styles.height = min(14, max(3, len(self._options)), max(3, self.app.size.height - 10))
-        view.can_focus = False
+        view.can_focus, view.lit = False, True
         view.show_rows(len(self._found), 0)
         self.query_one(Input).focus()
 

@@ -110,6 +110,7 @@ class DatasetRoom(DatasetDeeds):
             self.view.refresh()
             self._say_empty()
             if what == "pictures":
+                self.query_one(PictureGrid).thumbnails.forget(self.studio.library.changed)
                 self._refresh_current()
         elif what == "tags":
             self.query_one(TagPanel).follow(self.current)
@@ -216,6 +217,16 @@ class DatasetRoom(DatasetDeeds):
         with self.view.prevent(LineList.Moved):
             self.view.show_rows(len(self.studio.library.shown), old.cursor)
         self.view.focus()
+
+    def action_size(self, by: int) -> None:
+        """Larger or smaller thumbnails."""
+        if not self.has_class("-grid"):
+            self.action_grid()
+        self.query_one(PictureGrid).action_size(by)
+
+    def action_tag(self, verb: str) -> None:
+        """Do something with the tag under the cursor of the tags."""
+        self.query_one(TagPanel).action_act(verb)
 
     def action_tags(self) -> None:
         """To the tags."""

@@ -54,6 +54,33 @@ ACTIONS: tuple[Action, ...] = (
     Action("dataset.paste", "p", "paste", "paste tags", "Add the copied tags to these pictures", show=False),
     Action("dataset.editor", "E", "editor", "$EDITOR", "Edit captions in your own editor", show=False),
     Action("dataset.restore", "D", "restore", "restore…", "Look into the trash and bring back", show=False),
+    Action("dataset.larger", "", "size(1)", "larger thumbnails", "Larger thumbnails; + in the grid"),
+    Action("dataset.smaller", "", "size(-1)", "smaller thumbnails", "Smaller thumbnails; - in the grid"),
+    Action(
+        "dataset.tag_rename",
+        "",
+        "tag('rename')",
+        "rename tag…",
+        "Rename the tag under the cursor of the tags",
+    ),
+    Action(
+        "dataset.tag_remove",
+        "",
+        "tag('remove')",
+        "remove tag…",
+        "Remove the tag under the cursor of the tags",
+    ),
+    Action(
+        "dataset.tag_filter",
+        "",
+        "tag('filter')",
+        "filter by tag",
+        "Show the pictures with the tag of the tags' cursor",
+    ),
+    Action(
+        "dataset.tag_add", "", "tag('add')", "add tag", "Add the tag of the tags' cursor to these pictures"
+    ),
+    Action("dataset.copy_caption", "Y", "copy_caption", "copy caption", "Copy the whole caption", show=False),
     Action("dataset.import", "", "command('import ')", "import…", "Copy a folder, zip or tar in"),
     Action("dataset.export", "", "command('export ')", "export…", "Write the pictures for another trainer"),
     Action(

@@ -21,6 +21,28 @@ _WORDS = {
     "screen.copy_text": "Copy the text selected with the mouse",
 }
 """Textual's own bindings in our words."""
+_SAMPLES = (
+    ("hat", "the word in a caption or a path"),
+    ("tag:hat", "the whole tag; * and ? are allowed"),
+    ('tag:"red hat"', "quotes hold spaces together"),
+    ("tags:<3 OR dup:>1", "NOT binds tighter than AND, AND than OR"),
+    ("NOT (width:<512 OR blur:yes)", "parentheses"),
+    ('caption:="Red"', "literal, minds the case"),
+    ("name:re:^img_\\d+", "a regular expression"),
+)
+
+
+def _filter_help() -> list[Content]:
+    """The language of the filter in a few lines, and all its fields."""
+    from loratui.dataset.query import FIELDS
+
+    parts = [Content.styled("the filter (/)\n", "bold $accent")]
+    for sample, words in _SAMPLES:
+        parts.append(Content.assemble((f"{sample:>26}", "bold"), f"   {words}\n"))
+    parts.append(Content("\n"))
+    for field in FIELDS.values():
+        parts.append(Content.assemble((f"{field.name + ':':>26}", "bold"), f"   {field.help}\n"))
+    return [*parts, Content("\n")]
 
 
 class HelpDialog(ModalScreen[None]):
@@ -78,6 +100,8 @@ class HelpDialog(ModalScreen[None]):
             for keys, words in groups[group].values():
                 parts.append(Content.assemble((f"{'  '.join(keys):>16}", "bold"), f"   {words}\n"))
             parts.append(Content("\n"))
+        if self._room == "dataset":
+            parts += _filter_help()
         if self._room == "monitor":
             parts.append(
                 Content.styled("A run never depends on this window: leave whenever you like.", "$muted")

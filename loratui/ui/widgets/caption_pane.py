@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -56,10 +57,13 @@ class CaptionPane(Vertical):
             entry = collection.last_change(path)
             if entry is not None:
                 when = figures.ago(entry.time, time.time())
-                title = f"caption · {_author(entry.actor)} · {when}"
+                author = _author(entry.actor)
+                title = f"caption · {author} · {when}"
+                if cell_len(title) > self.size.width - 6:  # when matters more than what
+                    title = f"caption · {author.partition(':')[0]} · {when}"
             if row.kind == "prose":
                 title += " · prose"
-        self.border_title = Content(text.shorten(text.plain(title), max(12, self.size.width - 6)))
+        self.border_title = Content(text.crop(text.plain(title), max(12, self.size.width - 6)))
 
     @on(CaptionEditor.Typed)
     def _typed(self) -> None:

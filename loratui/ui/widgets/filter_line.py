@@ -80,7 +80,7 @@ class FilterLine(Vertical):
 
     def compose(self) -> ComposeResult:
         """The line and its mistake."""
-        hint = "words, or  tag:hat AND NOT width:<512   ? in the list explains"
+        hint = "words, or  tag:hat AND NOT width:<512     (? in the list tells all of it)"
         with Horizontal():
             yield Static(" / ", classes="sign")
             yield Input(

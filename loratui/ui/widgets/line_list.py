@@ -92,6 +92,8 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
         self._draw_row = draw_row
         self._heading = heading
         self.empty = empty
+        self.lit = False
+        """Whether the cursor shows as if the list had the focus: keys come to it from elsewhere."""
         self.count = 0
         self._top = 1 if heading else 0
 
@@ -197,8 +199,9 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
         row = self._draw_row(index, width - 1, colours)
         if index != self.cursor:
             return strip([(" ", None), *row], width, base)
-        mark: tuple[str, Style | None] = ("▌", colours.accent) if self.has_focus else (" ", None)
-        back = colours.cursor if self.has_focus else colours.cursor_idle
+        lit = self.has_focus or self.lit
+        mark: tuple[str, Style | None] = ("▌", colours.accent) if lit else (" ", None)
+        back = colours.cursor if lit else colours.cursor_idle
         return strip([mark, *row], width, base + back)
 
     def _empty_line(self, y: int, width: int, base: Style, colours: Palette) -> Strip:

@@ -55,7 +55,7 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         self.thumbnails = Thumbnails(self, lambda path: cast("LoratuiApp", self.app).library.thumbnail(path))
         self.count = 0
         self.empty = ""
-        self._zoom = 3
+        self._zoom = 2
 
     @property
     def _shown(self) -> list[PictureRow]:
@@ -142,7 +142,9 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_size(self, by: int) -> None:
         """Larger or smaller thumbnails."""
-        self._zoom = max(0, min(len(_SIZES) - 1, self._zoom + by))
+        before = self.across
+        while 0 <= self._zoom + by < len(_SIZES) and self.across == before:  # each step shows
+            self._zoom += by
         self._fit()
         self._into_view()
         self.refresh()

@@ -38,8 +38,6 @@ class ShelfLine(Canvas):
             row += [dot, (f"{figures.count(look)} to look at", colours.amber)]
         if broken:
             row += [dot, (f"{figures.plural(broken, 'file')} unusable", colours.red)]
-        if library.filter:
-            row += [dot, (f"{figures.count(len(library.shown))} shown", colours.accent)]
         tail: Row = []
         if self.busy:
             tail.append((self.busy, colours.amber))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,12 @@ class Thumbnails:
                 self._busy = True
                 self._owner.call_later(self._start)
         return None
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """These pictures are others now."""
+        gone = set(paths)
+        for key in [key for key in self._made if key[0] in gone]:
+            del self._made[key]
 
     def _start(self) -> None:
         self._owner.run_worker(self._work, thread=True, group="thumbnails", exit_on_error=False)

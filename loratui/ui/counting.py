@@ -1,0 +1,65 @@
+"""Counts over all rows: findings, tags, tokens. Called in threads when there are many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from loratui.dataset.rows import INFO, PictureRow
+from loratui.dataset.tags import fold
+from loratui.dataset.tokens import ClipTokens
+from loratui.errors import LoratuiError
+
+_LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
+"""What a picture may look like on purpose."""
+
+
+def totals(rows: Sequence[PictureRow]) -> tuple[tuple[int, int, int], frozenset[str]]:
+    """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
+    found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
+    calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
+    captioned = sum(1 for row in rows if row.known.caption)
+    broken = sum(1 for row in rows if row.known.code)
+    look = sum(1 for row in rows if row.dup or any(code not in calm for code in row.problems))
+    return (captioned, look - broken, broken), calm
+
+
+def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:
+    """Tags with the number of pictures they stand in, the commonest first."""
+    counts: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for row in rows:
+        seen = set()
+        for tag in row.tag_list:
+            key = folded.get(tag)
+            if key is None:
+                key = folded[tag] = fold(tag)
+                spelled.setdefault(key, tag)
+            seen.add(key)
+        counts.update(seen)
+    return sorted(((spelled[key], n) for key, n in counts.items()), key=lambda pair: (-pair[1], pair[0]))
+
+
+def token_counter(base: str) -> ClipTokens | None:
+    """Exact counts where a vocabulary is at hand: the base's own, else that of an installed open_clip."""
+    from importlib.util import find_spec
+
+    from loratui.demo import base_path
+
+    places: list[Callable[[], ClipTokens | None]] = [
+        lambda: ClipTokens.of_base(base_path() if base == "demo" else Path(base).expanduser())
+    ]
+    spec = find_spec("open_clip")
+    if spec is not None and spec.origin:
+        packed = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+        places.append(lambda: ClipTokens.read(packed) if packed.is_file() else None)
+    for place in places:
+        try:
+            found = place()
+        except (LoratuiError, OSError):
+            continue
+        if found is not None:
+            return found
+    return None
