@@ -165,10 +165,47 @@ def kohya_name(key: str, module: str) -> str:
     return f"{key}_text_model_" + clip.plain(module).replace(".", "_")
 
 
+def window_ids(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
+    """Token numbers in windows for long captions, [B * W, L]: each with a start, 75 tokens and an end.
+
+    `parts.extras["windows"]` is W; 1 cuts captions off, as `token_ids` does.
+    """
+    count = int(parts.extras.get("windows", 1))
+    if count == 1:
+        return token_ids(parts, key, captions)
+    empty = token_ids(parts, key, [""])[0]  # start, end, padding
+    length, end = len(empty), int(empty[1])
+    rows = []
+    for ids in parts.tokenizers[key](list(captions), add_special_tokens=False).input_ids:
+        for at in range(0, count * (length - 2), length - 2):
+            row, part = empty.clone(), torch.tensor(ids[at : at + length - 2], dtype=empty.dtype)
+            row[1 : 1 + len(part)] = part.to(empty.device)
+            row[1 + len(part)] = end
+            rows.append(row)
+    return torch.stack(rows)
+
+
+def side_by_side(parts: Parts, hidden_NLD: Tensor) -> Tensor:
+    """Features of windows as those of captions: [B * W, L, D] to [B, W * L, D]."""
+    count = int(parts.extras.get("windows", 1))
+    return (
+        hidden_NLD if count == 1 else hidden_NLD.reshape(-1, count * hidden_NLD.shape[1], hidden_NLD.shape[2])
+    )
+
+
 def last_hidden_states(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
-    """The last hidden states, normalised: what SD1.x and SD2.x are conditioned on. [B, L, D]."""
-    hidden_BLD: Tensor = parts.text_encoders[key](token_ids(parts, key, captions))[0]
-    return hidden_BLD
+    """The last hidden states, normalised: what SD1.x and SD2.x are conditioned on. [B, L, D].
+
+    `parts.extras["clip_skip"]` above 1 takes an earlier layer, with the same normalisation.
+    """
+    text, skip = parts.text_encoders[key], int(parts.extras.get("clip_skip", 1))
+    ids_NL = window_ids(parts, key, captions)
+    if skip == 1:
+        hidden_NLD: Tensor = text(ids_NL)[0]
+    else:
+        norm = getattr(text, "text_model", text).final_layer_norm
+        hidden_NLD = norm(text(ids_NL, output_hidden_states=True).hidden_states[-skip])
+    return side_by_side(parts, hidden_NLD)
 
 
 def one_by_one(

@@ -64,10 +64,10 @@ class StableDiffusionXL:
         hidden = []
         pooled_BD = None
         for key, text in parts.text_encoders.items():
-            output = text(clip_text.token_ids(parts, key, captions), output_hidden_states=True)
-            hidden.append(output.hidden_states[-2])
+            output = text(clip_text.window_ids(parts, key, captions), output_hidden_states=True)
+            hidden.append(clip_text.side_by_side(parts, output.hidden_states[-2]))
             if "text_embeds" in output:
-                pooled_BD = output.text_embeds
+                pooled_BD = output.text_embeds[:: int(parts.extras.get("windows", 1))]  # the first window's
         assert pooled_BD is not None, "the second text encoder ends in a projection"
         return {"prompt_embeds": torch.cat(hidden, dim=-1), "pooled_prompt_embeds": pooled_BD}
 

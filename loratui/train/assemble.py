@@ -20,6 +20,7 @@ from loratui.optim import optimizer_settings
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache
+from loratui.train.captions import Variation
 from loratui.train.checkpoint import Checkpoints
 from loratui.train.device import Placement, base_dtype, place
 from loratui.train.export import lora_metadata
@@ -63,8 +64,9 @@ def assemble(context: Any) -> Training:
     captions = ["", *(p.caption for p in pictures)]
     if config.samples.every > 0:
         captions += [config.samples.negative, *prompts]
-    if config.network.text_encoder:
-        captions = []  # they change with each step
+    variation = Variation.from_config(config.data, config.objective.seed)
+    if variation.varies or config.network.text_encoder:  # they change with each step
+        captions = [] if config.network.text_encoder else captions[len(pictures) + 1 :]
     cache.fill(pictures, captions, config.data.flip, Caching(context))
 
     adapter = inject(family, parts, config, placement)
@@ -75,6 +77,7 @@ def assemble(context: Any) -> Training:
     timesteps = int(parts.scheduler.get("num_train_timesteps", 1000))
     batches = Batches(
         pictures, cache, draws=Draws.from_config(config.objective, timesteps),
+        variation=variation,
         seed=config.objective.seed, batch_size=config.data.batch_size,
         accumulation=config.optimizer.accumulation,
         repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
@@ -155,6 +158,7 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     if prediction == "auto" and found.layout == "original":
         prediction = found.prediction
     parts = family.load(base, dtype, prediction, vae)
+    read_captions_by(parts, config, family)
     if config.objective.zero_terminal_snr:
         if parts.prediction == "epsilon":
             raise ConfigError(
@@ -164,6 +168,34 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
         # Samples take it from here, too; `trailing` begins them where all is noise (Lin et al. 2023).
         parts.scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return family, parts
+
+
+def read_captions_by(parts: Parts, config: RunConfig, family: Family) -> None:
+    """Tell the family which layer and how many tokens count; both are part of what keys the cache.
+
+    Raises:
+        ConfigError: the family has no such choice.
+    """
+    skip, tokens = config.model.clip_skip, int(config.data.max_tokens)
+    if skip > 1:
+        layers = min(len_layers(encoder) for encoder in parts.text_encoders.values())
+        if family.name != "sd15" or skip > layers:
+            raise ConfigError(
+                f"model.clip_skip = {skip} cannot be: "
+                + (f"the text encoder has {layers} layers." if family.name == "sd15" else
+                   f"{family.name} has its layer fixed."),
+                "Set it to 1.",
+            )  # fmt: skip
+        parts.extras["clip_skip"] = skip
+        parts.text_identity += f"-skip{skip}"
+    if tokens > 75:
+        parts.extras["windows"] = tokens // 75
+        parts.text_identity += f"-{tokens}"
+
+
+def len_layers(encoder: torch.nn.Module) -> int:
+    """Transformer layers of a text encoder."""
+    return int(encoder.config.num_hidden_layers)
 
 
 def noise_schedule(parts: Parts) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from loratui.config.schema import ObjectiveConfig
 from loratui.families.protocol import Condition, Size, stack
 from loratui.train.cache import Cache
+from loratui.train.captions import Variation
 from loratui.train.samples import Picture
 from loratui.train.stateless import generator, seed_of
 
@@ -108,7 +109,7 @@ class Batches:
         self, pictures: Sequence[Picture], cache: Cache, *, seed: int, batch_size: int, accumulation: int,
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
         size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
-        draws: Draws | None = None,
+        draws: Draws | None = None, variation: Variation | None = None,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -124,6 +125,7 @@ class Batches:
             timesteps: T; t is uniform in 0 .. T-1.
             device: where batches go.
             size_condition: the family's answer for sizes, see `Family`.
+            variation: of captions, None for none.
             draws: other timesteps, noise and masks; None for plain ones.
             encode: take encoded captions from the cache; off when the text encoders are trained.
         """
@@ -136,6 +138,7 @@ class Batches:
             device,
         )
         self.size_condition, self.encode = size_condition, encode
+        self.variation = variation or Variation(seed)
         self._plain = Draws(high=timesteps)
         self.draws = draws or self._plain
         self._weighted = any(p.weight != 1.0 for p in self.pictures)
@@ -218,8 +221,8 @@ class Batches:
                 xi = torch.randn(mean.shape, generator=generator(self.seed, "perturb", step, slot))
                 seen = eps + draws.perturbation * xi
         mask = self.cache.mask(picture, mirrored, (mean.shape[1], mean.shape[2])) if draws.masked else None
-        caption = "" if drop < self.caption_dropout else picture.caption
-        encoded = self.cache.condition(caption) if self.encode else {}
+        caption = "" if drop < self.caption_dropout else self.variation.at(picture.caption, step, slot)
+        encoded = self.cache.condition(caption, keep=not self.variation.varies) if self.encode else {}
         return x0, eps, seen, offset, t, encoded | self._sizes(picture, mirrored), caption, mask
 
     def _sizes(self, picture: Picture, mirrored: bool) -> Condition:

@@ -142,8 +142,18 @@ class Cache:
             self._latents.put(key, entry)
         return entry["mask"]
 
-    def condition(self, caption: str) -> Condition:
-        """The encoded caption, fp32 on the CPU."""
+    def condition(self, caption: str, keep: bool = True) -> Condition:
+        """The encoded caption, fp32 on the CPU.
+
+        Args:
+            caption: the text.
+            keep: store it; off for captions that hardly come back, whose encoders then stay on the device.
+        """
+        if not keep:
+            for encoder in self.parts.text_encoders.values():
+                encoder.to(self.device)  # nothing happens where they are
+            with torch.no_grad():
+                return self.family.encode_captions(self.parts, [caption])[0]
         key = self.text_key(caption)
         entry = self._text.get(key)
         if entry is None:

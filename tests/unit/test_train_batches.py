@@ -25,7 +25,7 @@ class FakeCache:
     def mask(self, picture: Picture, flip: bool, size: tuple[int, int]):
         return torch.full(size, float(picture.hash))
 
-    def condition(self, caption: str):
+    def condition(self, caption: str, keep: bool = True):
         return {"prompt_embeds": torch.tensor([[float(len(caption))]])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,26 @@ class DataConfig:
     """Mirror pictures at random; leave off for faces, text and anything asymmetric."""
     caption_dropout: float = 0.0
     """Share of samples trained with an empty caption, 0 to 1."""
+    shuffle_captions: bool = False
+    """Shuffle the tags of a caption anew for each sample. Captions are then encoded at each step."""
+    keep_tokens: int = 0
+    """Tags at the start that are neither shuffled nor dropped; 1 keeps a trigger first."""
+    separator: str = ","
+    """What stands between tags."""
+    keep_tokens_separator: str = ""
+    """Text such as `|||`: what stands before it is kept, instead of counting; it is taken out."""
+    secondary_separator: str = ""
+    """Text such as `;;;` between tags that stay together; it becomes the separator at the end."""
+    tag_dropout: float = 0.0
+    """Share of tags left out, anew for each sample, 0 to 1."""
+    wildcards: bool = False
+    """Read `{red|blue}` as one of the two, anew for each sample; `{{` and `}}` are braces."""
+    token_warmup_steps: int = 0
+    """Begin with few tags and reach all of them after so many steps; 0 has all from the start."""
+    token_warmup_min: int = 1
+    """Tags that the token warm-up begins with, beside the kept ones."""
+    max_tokens: Literal["75", "150", "225"] = "75"
+    """Tokens of a caption that are read; above 75 in windows of 75, as A1111 and ComfyUI do."""
 
 
 SHORT_NAMES: dict[str, str] = {
@@ -41,6 +62,10 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "min_bucket": (8, 8192),
     "max_bucket": (8, 16384),
     "caption_dropout": (0, 1),
+    "keep_tokens": (0, 1000),
+    "tag_dropout": (0, 1),
+    "token_warmup_steps": (0, 10_000_000),
+    "token_warmup_min": (0, 1000),
 }
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}

@@ -15,11 +15,13 @@ class ModelConfig:
     """Model family (`loratui families`); `auto` reads it from the checkpoint."""
     vae: str = ""
     """Another VAE to use instead of the base's own: folder or .safetensors file; empty for none."""
+    clip_skip: int = 1
+    """SD1.x: layer of the text encoder that is used, counted from the end; anime bases often want 2."""
 
 
 SHORT_NAMES: dict[str, str] = {
     "base": "base",
 }
-RANGES: dict[str, tuple[float | None, float | None]] = {}
+RANGES: dict[str, tuple[float | None, float | None]] = {"clip_skip": (1, 12)}
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}
