@@ -82,5 +82,5 @@ class Variation:
 
 def _chosen(match: re.Match[str], dice: random.Random) -> str:
     if match[1] is None:
-        return match[0][0]  # {{ and }} are the braces themselves
+        return str(match[0][0])  # {{ and }} are the braces themselves
     return dice.choice(match[1].split("|"))

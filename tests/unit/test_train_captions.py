@@ -28,15 +28,10 @@ def test_nothing_asked_for_changes_nothing() -> None:
 
 
 def test_shuffle_keeps_the_first_and_is_the_same_again() -> None:
-    one = words(Variation(1, shuffle=True, keep_tokens=1))
-    assert (
-        one
-        == words(Variation(1, shuffle=True, keep_tokens=1))
-        != words(Variation(2, shuffle=True, keep_tokens=1))
-    )
-    assert all(
-        text.startswith("sks, ") and sorted(text.split(", ")) == sorted(TAGS.split(", ")) for text in one
-    )
+    one, two, other = (words(Variation(seed, shuffle=True, keep_tokens=1)) for seed in (1, 1, 2))
+    assert one == two != other
+    assert all(text.startswith("sks, ") for text in one)
+    assert {tuple(sorted(text.split(", "))) for text in one} == {tuple(sorted(TAGS.split(", ")))}
     assert len(set(one)) == 24  # all orders of four
 
 
@@ -75,19 +70,19 @@ def test_windows_read_long_captions(tiny_sd15: Path, tiny_sdxl: Path) -> None:
         wide = family.encode_captions(long, ["a cat"])[0]
         length = short["prompt_embeds"].shape[0]
         assert wide["prompt_embeds"].shape == (3 * length, short["prompt_embeds"].shape[1])
-        assert torch.equal(wide["prompt_embeds"][:length], short["prompt_embeds"])
+        assert torch.allclose(wide["prompt_embeds"][:length], short["prompt_embeds"], atol=1e-5)
         assert wide.keys() == short.keys()
         if "pooled_prompt_embeds" in short:
-            assert torch.equal(wide["pooled_prompt_embeds"], short["pooled_prompt_embeds"])
+            assert torch.allclose(wide["pooled_prompt_embeds"], short["pooled_prompt_embeds"], atol=1e-5)
         # byte tokens here: 80 letters are 80 tokens, so that the last five stand in the second window
         one, two = "x" * 75 + "abcde", "x" * 75 + "edcba"
         a, b = (family.encode_captions(parts, [text])[0]["prompt_embeds"] for text in (one, two))
         assert torch.equal(a, b)
         a, b = (family.encode_captions(long, [text])[0]["prompt_embeds"] for text in (one, two))
-        assert torch.equal(a[:length], b[:length]) and not torch.equal(
-            a[length : 2 * length], b[length : 2 * length]
-        )
-        assert torch.equal(a[2 * length :], b[2 * length :])
+        same = [
+            torch.allclose(x, y, atol=1e-5) for x, y in zip(a.split(length), b.split(length), strict=True)
+        ]
+        assert same == [True, False, True]
 
 
 def test_clip_skip_is_the_layer_before_normalised(tmp_path: Path) -> None:
@@ -105,7 +100,8 @@ def test_clip_skip_is_the_layer_before_normalised(tmp_path: Path) -> None:
 
 def test_varied_captions_resume_exactly_and_fill_no_cache(tmp_path: Path, tiny_sd15: Path) -> None:
     changes = {
-        "data__shuffle_captions": True, "data__tag_dropout": 0.3, "data__max_tokens": "150", "samples__every": 4,
+        "data__shuffle_captions": True, "data__tag_dropout": 0.3, "data__max_tokens": "150",
+        "samples__every": 4,
         "data__token_warmup_steps": 4, "saving__every": 1, "saving__keep": 100, "optimizer__steps": 4,
     }  # fmt: skip
     whole = kit.make_run(tmp_path, tiny_sd15, kit.tiny_config(**changes), "whole")
