@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from loratui.config.checks import check
 from loratui.config.docs import field_table
 from loratui.config.load import as_dict
 from loratui.config.schema import RunConfig
-from loratui.dataset.scan import Scan
+from loratui.dataset.buckets import buckets_of
+from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
 from loratui.plan.memory import Memory, estimate
 from loratui.plan.sizes import Sizes, sizes
@@ -105,7 +107,10 @@ class Plan:
         }
 
 
-def plan(project: Project, config: RunConfig, scan: Scan, base: Path | None = None) -> Plan:
+def plan(
+    project: Project, config: RunConfig, scan: Scan, base: Path | None = None,
+    class_pictures: Sequence[Picture] = (),
+) -> Plan:  # fmt: skip
     """Plan a training.
 
     Args:
@@ -113,8 +118,12 @@ def plan(project: Project, config: RunConfig, scan: Scan, base: Path | None = No
         config: settings.
         scan: made with the same data settings.
         base: the resolved base, when it is there: sizes are counted from it, else taken from its family.
+        class_pictures: regularisation pictures, trained beside the project's own.
     """
-    buckets = bucket_plans(scan.buckets, config.data.batch_size, config.data.repeats)
+    counts = scan.buckets
+    if class_pictures:
+        counts = count_buckets([*scan.pictures, *class_pictures], buckets_of(config.data))
+    buckets = bucket_plans(counts, config.data.batch_size, config.data.repeats)
     per_epoch = sum(b.batches for b in buckets)
     steps, epochs = steps_of(config, per_epoch)
     saves = moments(config.saving.every, steps)

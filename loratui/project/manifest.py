@@ -12,6 +12,7 @@ from loratui.config.schema import RunConfig
 from loratui.dataset.buckets import assign, buckets_of
 from loratui.dataset.scan import Picture, Scan
 from loratui.errors import DatasetError
+from loratui.project.regularisation import class_pictures
 
 if TYPE_CHECKING:
     from loratui.project.project import Project
@@ -38,7 +39,10 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
         DatasetError: a picture vanished since the scan, or the file cannot be written.
     """
     pictures = (scan or project.scan(config.data)).pictures
-    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in rows(pictures, config, project.trigger)]
+    found = rows(pictures, config, project.trigger)
+    for row in rows(class_pictures(project, config, pictures), config):
+        found.append(row | {"weight": config.data.reg_weight, "reg": True})
+    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in found]
     try:
         with open(run.manifest_path, "w", encoding="ascii", newline="\n") as file:
             file.writelines(lines)

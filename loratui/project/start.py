@@ -17,10 +17,12 @@ from loratui.config.checks import check, check_device
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
 from loratui.config.write import write_run
+from loratui.dataset.scan import Picture
 from loratui.errors import BaseModelError, LoratuiError, Problem, RequestError, RunError
 from loratui.optim.spec import optimizer_spec
 from loratui.project import manifest
 from loratui.project.project import Project, slug
+from loratui.project.regularisation import class_pictures
 
 if TYPE_CHECKING:
     from loratui.dataset.scan import Scan
@@ -93,7 +95,12 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
         message = f"{count} picture{'s' if count > 1 else ''} or folders cannot be read and are left out."
         problems.append(Problem("data", "left-out", "warning", message, advice="`loratui scan` lists them."))
     config = _filled(project, config, family, scan)
-    planned = plan(project, config, scan, base=base if family else None)
+    extra: tuple[Picture, ...] = ()
+    try:
+        extra = class_pictures(project, config, scan.pictures)
+    except LoratuiError as error:
+        problems += _as_problems(error, "data.reg_dir")
+    planned = plan(project, config, scan, base=base if family else None, class_pictures=extra)
     problems += planned.problems
     if scan.pictures and not planned.steps:
         problems.append(

@@ -95,8 +95,8 @@ def lora_metadata(
         "ss_max_train_steps": info.steps,
         "ss_epoch": epoch,
         "ss_num_epochs": info.epochs,
-        "ss_num_train_images": sum(p.repeats for p in pictures) * config.data.repeats,
-        "ss_num_reg_images": 0,
+        "ss_num_train_images": sum(p.repeats for p in pictures if not p.reg) * config.data.repeats,
+        "ss_num_reg_images": sum(p.repeats for p in pictures if p.reg) * config.data.repeats,
         "ss_num_batches_per_epoch": -(
             -sum(p.repeats for p in pictures) * config.data.repeats // config.data.batch_size
         ),
@@ -192,8 +192,8 @@ def dataset_facts(pictures: Sequence[Picture], config: RunConfig) -> dict[str, A
     return {
         "is_dreambooth": True,
         "batch_size_per_device": config.data.batch_size,
-        "num_train_images": sum(p.repeats for p in pictures) * config.data.repeats,
-        "num_reg_images": 0,
+        "num_train_images": sum(p.repeats for p in pictures if not p.reg) * config.data.repeats,
+        "num_reg_images": sum(p.repeats for p in pictures if p.reg) * config.data.repeats,
         "resolution": [config.data.resolution, config.data.resolution],
         "enable_bucket": config.data.bucketing,
         "flip_aug": config.data.flip,

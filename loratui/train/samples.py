@@ -17,6 +17,7 @@ class Picture:
     Attributes:
         mask: its mask, None for none, with the SHA-256 of the file.
         weight: multiplies its loss.
+        reg: of the class in general, not the project's own.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Picture:
     mask: Path | None = None
     mask_hash: str = ""
     weight: float = 1.0
+    reg: bool = False
 
 
 def read_manifest(path: Path) -> list[Picture]:
@@ -68,5 +70,6 @@ def _picture(entry: dict[str, object]) -> Picture:
         mask=Path(str(entry["mask"])) if entry.get("mask") else None,
         mask_hash=str(entry.get("mask_hash") or ""),
         weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
+        reg=bool(entry.get("reg", False)),
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
     )

@@ -48,6 +48,11 @@ class DataConfig:
     """Tags that the token warm-up begins with, beside the kept ones."""
     max_tokens: Literal["75", "150", "225"] = "75"
     """Tokens of a caption that are read; above 75 in windows of 75, as A1111 and ComfyUI do."""
+    reg_dir: str = ""
+    """Folder of pictures of the class in general (regularisation pictures), so that the class keeps its
+    looks: relative to the project; kohya `N_class` folders and captions count. Empty for none."""
+    reg_weight: float = 1.0
+    """Weight of the loss on those pictures (prior preservation)."""
 
 
 SHORT_NAMES: dict[str, str] = {
@@ -66,6 +71,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "tag_dropout": (0, 1),
     "token_warmup_steps": (0, 10_000_000),
     "token_warmup_min": (0, 1000),
+    "reg_weight": (0, 100),
 }
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}
