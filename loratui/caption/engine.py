@@ -91,7 +91,7 @@ class Engine:
     ) -> None:
         self.captioners = captioners
         self.sizes = sizes
-        self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
+        self.workers = workers or max(2, min(8, os.cpu_count() or 2))  # the first batch waits for them
         self._peak = peak
         self._on_smaller = on_smaller
 

@@ -72,6 +72,7 @@ class Writer:
         self._on_done = on_done
         self._queue: queue.Queue[list[Result] | None] = queue.Queue(maxsize=64)
         self._error: BaseException | None = None
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="captions", daemon=True)
 
     def start(self) -> None:
@@ -98,6 +99,7 @@ class Writer:
         Raises:
             DatasetError, OSError: it could not be written.
         """
+        self._ending.set()
         if self._thread.ident is not None:
             while self._thread.is_alive() and self._error is None:
                 try:
@@ -121,8 +123,8 @@ class Writer:
                 if taken:
                     self._results.add(r for r in taken if r.state == "said")
                     self.write(taken)
-                if not ended:
-                    time.sleep(max(0.0, _EVERY_S - (time.monotonic() - began)))
+                if not ended:  # the end cuts the wait short
+                    self._ending.wait(max(0.0, _EVERY_S - (time.monotonic() - began)))
         except BaseException as error:  # handed to the thread that asks
             self._error = error
 
