@@ -334,6 +334,7 @@ def _plain_output(run: RunDir) -> Iterator[None]:
     root.setLevel(logging.INFO)
     for noisy in ("httpx", "urllib3", "filelock", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of kernels that nothing here uses
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         faulthandler.enable(2)
     try:

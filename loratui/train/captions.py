@@ -83,4 +83,4 @@ class Variation:
 def _chosen(match: re.Match[str], dice: random.Random) -> str:
     if match[1] is None:
         return str(match[0][0])  # {{ and }} are the braces themselves
-    return dice.choice(match[1].split("|"))
+    return str(dice.choice(match[1].split("|")))
