@@ -62,7 +62,7 @@ class Watched:
         """
         self.state = state
         if events:
-            lines = tell(events)
+            lines = tell(events, state.job)
             if self.log and lines and lines[0].level == self.log[-1].level == "sample" and not earlier:
                 lines = _grown(self.log.pop(), lines)
             self.log.extend(lines)

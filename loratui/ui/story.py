@@ -22,14 +22,20 @@ _STATES = {
 }
 
 
-def tell(events: Iterable[Mapping[str, Any]]) -> list[LogLine]:
-    """The lines for these events; steps, memory and progress say nothing."""
+_CAPTIONING = {"training": "captioning"}
+"""What is worded otherwise for a caption run."""
+
+
+def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLine]:
+    """The lines for these events of a job; steps, memory and progress say nothing."""
     out: list[LogLine] = []
     for event in events:
         told = _one(event)
         if told is None:
             continue
         level, what = told
+        if job == "caption":
+            what = _CAPTIONING.get(what, what)
         # samples of one step come one by one: one growing line for them
         if event.get("kind") == "sample" and out and out[-1].level == "sample":
             number = int(out[-1].what.split(" ", 1)[0]) + 1

@@ -353,7 +353,8 @@ class Watching(App[None]):
             return
         name = self.watched.state.name or self.watched.run.id
         if state == "finished":
-            self.notify(f"{name} has finished.")
+            reason = self.watched.state.reason if self.watched.state.job == "caption" else ""
+            self.notify(f"{name} has finished{': ' if reason else ''}{reason}.")
         elif state in {"failed", "crashed"}:
             seen = self.watched.state
             self.notify(f"{name} has {state}: {seen.reason} {seen.advice}", severity="error", timeout=15)

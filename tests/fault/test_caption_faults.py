@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import http.server
 import json
 import os
@@ -53,7 +54,7 @@ def server() -> Iterator[tuple[str, Counter[str]]]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             picture = body["messages"][0]["content"][1]["image_url"]["url"]
-            name = f"{hash(picture) & 0xFFFFFF:06x}"
+            name = hashlib.sha256(picture.encode()).hexdigest()[:12]
             asked[name] += 1
             time.sleep(0.01)
             data = json.dumps({"choices": [{"message": {"content": HOSTILE.format(name)}}]}).encode()

@@ -54,9 +54,11 @@ class RunPart(Room):
         before, self._state = self._state, message.state
         if before is not None and before.state not in ENDED and message.state.state in ENDED:
             self.studio.action_rescan()
+            watched = self.studio.watched
             good = message.state.state == "finished"
             words = f"{message.state.reason or message.state.state}. {message.state.advice}".strip()
-            self.notify(words, title="captions", severity="information" if good else "warning")
+            if watched is None or watched.run != message.run:  # else the app says it
+                self.notify(words, title="captions", severity="information" if good else "warning")
         if self.is_current:
             self.query_one(CaptionRun).update(self._state)
             self.query_one("#summary", Facts).redraw()

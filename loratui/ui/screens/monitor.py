@@ -124,6 +124,8 @@ class MonitorRoom(Room):
             out.append(("muted", f"stopped at step {state.step:,}. r goes on from there."))
         elif state.state == "paused":
             out.append(("amber", "paused; p lets it go on."))
+        if state.job == "caption":
+            out.append(("muted", "This run writes captions: 2 shows them with their pictures."))
         if watched.pending:
             kinds = ", ".join(sorted({wait.kind for wait in watched.pending.values()}))
             out.append(("amber", f"asked for: {kinds}. The job answers after this step."))
