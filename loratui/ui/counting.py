@@ -63,3 +63,14 @@ def token_counter(base: str) -> ClipTokens | None:
         if found is not None:
             return found
     return None
+
+
+def shared_prefix(rows: Iterable[PictureRow]) -> str:
+    """The folder that all pictures lie in: it tells nothing and takes room."""
+    folders: set[str] = set()
+    for row in rows:
+        folders.add(row.rel.rpartition("/")[0])
+        if len(folders) > 1:
+            return ""
+    folder = folders.pop() if folders else ""
+    return f"{folder}/" if folder else ""

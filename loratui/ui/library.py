@@ -18,7 +18,7 @@ from loratui.dataset.rows import INFO, PictureRow
 from loratui.dataset.sidecar import Caption, read_caption
 from loratui.dataset.tokens import ClipTokens
 from loratui.errors import DatasetError, LoratuiError
-from loratui.ui.counting import frequencies, token_counter, totals
+from loratui.ui.counting import frequencies, shared_prefix, token_counter, totals
 from loratui.ui.measuring import Measuring
 from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
 from loratui.ui.still import making_rows
@@ -76,6 +76,8 @@ class Library:
         self.tokens: ClipTokens | None = None
         self._node: Node | None = None
         self._by_path: dict[Path, PictureRow] = {}
+        self.prefix = ""
+        """The folder that all pictures lie in, with its slash."""
         self.changed: set[Path] = set()
         """Pictures whose files were found to be others, the last time that was looked for."""
         self.totals = (0, 0, 0)
@@ -152,6 +154,7 @@ class Library:
                 and old.known.mtime_ns != row.known.mtime_ns
             }
             self.rows = rows
+            self.prefix = shared_prefix(rows)
             self._by_path = {row.known.path: row for row in rows}
             self.marked &= self._by_path.keys()
             for path in self.marked:

@@ -335,3 +335,81 @@ async def test_import_and_export(tmp_path: Path) -> None:
         await driver.type(f"export zip {tmp_path / 'out.zip'}")
         await driver.press("enter")
         await driver.until(lambda: (tmp_path / "out.zip").exists())
+
+
+async def test_a_conflict_shows_both_texts_and_loses_none(tmp_path: Path) -> None:
+    """Another program writes while one is typed here: nothing is overwritten before a choice."""
+    root = project(tmp_path / "p", 2)
+    async with room(root) as driver:
+        await driver.press("e")
+        await driver.type(" mine")
+        (root / "dataset" / "01.txt").write_text("theirs\n")
+        await driver.press("ctrl+s")
+        await driver.until(lambda: "was changed by another program" in driver.text())
+        assert "theirs" in driver.text() and caption(root, "01") == "theirs\n"
+        await driver.press("enter")
+        await driver.until(lambda: caption(root, "01") == "sks robot, picture 1 mine\n")
+        await driver.until(lambda: isinstance(driver.app.focused, CaptionEditor))
+        await driver.press("escape", "u")
+        await driver.until(lambda: caption(root, "01") == "theirs\n")
+
+
+async def test_what_cannot_be_saved_waits_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history cannot be written: the reason is told, and the text is there when the cursor comes back."""
+    root = project(tmp_path / "p", 2)
+    async with room(root) as driver:
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("loratui.project.history.FileLock.acquire", refused)
+            await driver.press("e")
+            await driver.type("!")
+            await driver.press("ctrl+s")
+            await driver.until(
+                lambda: any("Permission denied" in n.message for n in driver.app._notifications)
+            )
+            driver.room.view.focus()
+            await driver.press("down")
+            await driver.until(lambda: driver.room.query_one(CaptionEditor).text == "sks robot, picture 2")
+        assert caption(root, "01") == "sks robot, picture 1\n"
+        await driver.press("up")
+        await driver.until(lambda: driver.room.query_one(CaptionEditor).text == "sks robot, picture 1!")
+        await driver.press("e", "ctrl+s")
+        await driver.until(lambda: caption(root, "01") == "sks robot, picture 1!\n")
+
+
+async def test_filters_are_kept_from_the_room(tmp_path: Path) -> None:
+    """f offers what most need; keep NAME adds to it; delete forgets."""
+    root = project(tmp_path / "p", 3)
+    async with room(root) as driver:
+        await driver.press("f")
+        await driver.until(lambda: "captioned:no" in driver.text())
+        await driver.type("no cap")
+        await driver.press("enter")
+        await driver.until(lambda: driver.names == ["03.png"])
+        await driver.press("colon")
+        await driver.type("keep lonely")
+        await driver.press("enter")
+        await driver.press("f")
+        await driver.until(lambda: "lonely" in driver.text())
+        await driver.press("escape")
+
+
+async def test_every_action_is_in_palette_and_help(tmp_path: Path) -> None:
+    """No key without words; no action that does not exist."""
+    root = project(tmp_path / "p", 1)
+    async with room(root, (120, 60)) as driver:
+        for action in driver.room.ACTIONS:
+            assert action.label or not action.show
+            assert action.help
+            name = action.action.partition("(")[0]
+            target: Any = driver.room
+            if name.startswith("app."):
+                target, name = driver.app, name.removeprefix("app.")
+            assert hasattr(target, f"action_{name}"), action
+        await driver.press("question_mark")
+        await driver.until(lambda: "in this screen" in driver.text())

@@ -122,8 +122,9 @@ class DatasetRoom(DatasetDeeds):
     def _fill(self) -> None:
         """List and grid show what the library shows, the cursor stays on its picture."""
         shown = self.studio.library.shown
-        self.query_one(PictureList).prefix = _shared_prefix(self.studio.library.rows)
-        at = next((i for i, row in enumerate(shown) if row.known.path == self.here), None)
+        self.query_one(PictureList).prefix = self.studio.library.prefix
+        target = self.studio.library.row(self.here)
+        at = next((i for i, row in enumerate(shown) if row is target), None)
         for view in (self.query_one(PictureList), self.query_one(PictureGrid)):
             with view.prevent(LineList.Moved):
                 view.show_rows(len(shown), at)
@@ -335,14 +336,3 @@ class DatasetRoom(DatasetDeeds):
         self.app.push_screen(
             ChooseDialog("order by", options, "enter orders    O turns it around    esc leaves"), chosen
         )
-
-
-def _shared_prefix(rows: list[PictureRow]) -> str:
-    """The folder that all pictures lie in: it tells nothing and takes room."""
-    folders: set[str] = set()
-    for row in rows:
-        folders.add(row.rel.rpartition("/")[0])
-        if len(folders) > 1:
-            return ""
-    folder = folders.pop() if folders else ""
-    return f"{folder}/" if folder else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -66,12 +67,30 @@ class DatasetDeeds(DatasetSteps):
 
     @on(CaptionEditor.Conflicted)
     def _conflicted(self, message: CaptionEditor.Conflicted) -> None:
-        self.notify(
-            f"The caption of {message.picture.name} was changed by another program meanwhile; nothing was "
-            f"written. It is now: {text.crop(text.plain(message.theirs), 200)}",
-            severity="error",
-            timeout=15,
-        )
+        """Both texts, and which one is to stay; nothing is written before that is said."""
+        editor = self.query_one(CaptionEditor)
+        options = [
+            Option("mine", "keep what was typed here", message.mine),
+            Option("theirs", "take what is on disk now", message.theirs or "(the file is gone)"),
+            Option("both", "edit both together", f"{message.theirs}, {message.mine}"),
+        ]
+
+        def chosen(choice: Choice | None) -> None:
+            if choice is None:
+                return
+            if editor.picture != message.picture:  # the cursor went on meanwhile: back to it
+                self.go_to(message.picture)
+                editor.open(message.picture)
+            editor.take_theirs()
+            if choice.value != "theirs":
+                editor.take(message.mine if choice.value == "mine" else f"{message.theirs}, {message.mine}")
+                editor.focus()
+            if choice.value == "mine":
+                editor.save()
+
+        name = text.plain(message.picture.name)
+        title = f"{name} was changed by another program"
+        self.app.push_screen(ChooseDialog(title, options, "enter chooses    esc decides later"), chosen)
 
     def complete_from_tags(self) -> None:
         """The project's tags and those of lists finish what is typed."""
@@ -136,6 +155,13 @@ class DatasetDeeds(DatasetSteps):
             self.batching.edit(parse_operation("remove", [escape_glob(tag)], self.trigger), self.scope())
         else:
             self._add_tags((tag,))
+
+    def go_to(self, picture: Path) -> None:
+        """Put the cursor on a picture, where it is shown."""
+        shown = self.studio.library.shown
+        at = next((i for i, row in enumerate(shown) if row.known.path == picture), None)
+        if at is not None:
+            self.view.cursor = at
 
     def use_filter(self, words: str) -> None:
         """Filter as if it had been typed."""

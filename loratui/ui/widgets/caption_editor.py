@@ -85,6 +85,8 @@ class CaptionEditor(TextArea):
         self.picture: Path | None = None
         self._loaded: sidecar.Caption | None = None
         self._as_shown = ""
+        self.drafts: dict[Path, str] = {}
+        """What was typed and could not be saved, by picture."""
         self.completions: Completions | None = None
         """The list of tags below the text, where the room has one."""
 
@@ -97,7 +99,8 @@ class CaptionEditor(TextArea):
         """Save what is unsaved, then show the caption of `picture`."""
         if picture == self.picture and self.unsaved:
             return
-        self.save()
+        if not self.save() and self.picture is not None:
+            self.drafts[self.picture] = self.text  # it waits here until it can be saved
         self._load(picture)
 
     def look_again(self) -> None:
@@ -110,6 +113,12 @@ class CaptionEditor(TextArea):
             found = None
         if found is None or self._loaded is None or found.raw != self._loaded.raw:
             self._load(self.picture)
+
+    def take_theirs(self) -> None:
+        """Show the file as it is now, whatever is typed here."""
+        if self.picture is not None:
+            self.drafts.pop(self.picture, None)
+        self._load(self.picture)
 
     def take(self, caption: str) -> None:
         """Put this text here, to be saved on leaving."""
@@ -135,7 +144,8 @@ class CaptionEditor(TextArea):
         self.read_only = picture is None or bool(problem)
         self.placeholder = problem or ("no caption yet: e to write one" if picture is not None else "")
         self._as_shown = caption
-        self.load_text(caption)
+        draft = self.drafts.pop(picture, "") if picture is not None and self._loaded is not None else ""
+        self.load_text(draft or caption)
         self.move_cursor(self.document.end)
         self.post_message(self.Typed())
 
