@@ -29,7 +29,8 @@ from loratui.train.objective import Objective
 from loratui.train.preview import Preview
 from loratui.train.published import Published
 from loratui.train.resume import fingerprints, newest_snapshot, restore
-from loratui.train.samples import read_manifest
+from loratui.train.samples import Picture, read_manifest
+from loratui.train.validation import split
 
 
 def assemble(context: Any) -> Training:
@@ -74,16 +75,8 @@ def assemble(context: Any) -> Training:
     published = Published(adapter, optimizer, config.objective.ema_decay)
     if snapshot is not None:
         restore(published, placement.accelerator.scaler, snapshot)
-    timesteps = int(parts.scheduler.get("num_train_timesteps", 1000))
-    batches = Batches(
-        pictures, cache, draws=Draws.from_config(config.objective, timesteps),
-        variation=variation,
-        seed=config.objective.seed, batch_size=config.data.batch_size,
-        accumulation=config.optimizer.accumulation,
-        repeats=config.data.repeats, flip=config.data.flip, caption_dropout=config.data.caption_dropout,
-        timesteps=timesteps, device=placement.device,
-        size_condition=family.size_condition, encode=not adapter.trains_text,
-    )  # fmt: skip
+    trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
+    batches = make_batches(trained, cache, config, variation, encode=not adapter.trains_text)
 
     def metadata(at_step: int) -> dict[str, str]:
         epoch = -(-at_step * config.optimizer.accumulation // batches.per_epoch)
@@ -102,6 +95,7 @@ def assemble(context: Any) -> Training:
             placement.device
         ),
         batches=batches,
+        held=held,
         preview=Preview(family, parts, adapter, cache, placement),
         checkpoints=checkpoints,
         placement=placement,
@@ -112,6 +106,21 @@ def assemble(context: Any) -> Training:
         saved_step=snapshot.step if snapshot else -1,
         lr_scale=float(snapshot.facts.get("lr_scale", 1.0)) if snapshot else 1.0,
     )
+
+
+def make_batches(
+    pictures: list[Picture], cache: Cache, config: RunConfig, variation: Variation, encode: bool
+) -> Batches:
+    """The stream of batches of a run; see `Batches` for the parts."""
+    family, seed = cache.family, config.objective.seed
+    timesteps = int(cache.parts.scheduler.get("num_train_timesteps", 1000))
+    return Batches(
+        pictures, cache, seed=seed, batch_size=config.data.batch_size,
+        accumulation=config.optimizer.accumulation, repeats=config.data.repeats, flip=config.data.flip,
+        caption_dropout=config.data.caption_dropout, timesteps=timesteps, device=cache.device,
+        size_condition=family.size_condition, encode=encode, variation=variation,
+        draws=Draws.from_config(config.objective, timesteps),
+    )  # fmt: skip
 
 
 def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer:

@@ -223,9 +223,10 @@ class Batches:
         mask = self.cache.mask(picture, mirrored, (mean.shape[1], mean.shape[2])) if draws.masked else None
         caption = "" if drop < self.caption_dropout else self.variation.at(picture.caption, step, slot)
         encoded = self.cache.condition(caption, keep=not self.variation.varies) if self.encode else {}
-        return x0, eps, seen, offset, t, encoded | self._sizes(picture, mirrored), caption, mask
+        return x0, eps, seen, offset, t, encoded | self.sizes(picture, mirrored), caption, mask
 
-    def _sizes(self, picture: Picture, mirrored: bool) -> Condition:
+    def sizes(self, picture: Picture, mirrored: bool = False) -> Condition:
+        """What the family wants to know of a picture's sizes and crop."""
         if self.size_condition is None:
             return {}
         bucket = picture.bucket

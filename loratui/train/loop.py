@@ -22,6 +22,7 @@ from loratui.train.published import Published
 from loratui.train.quarters import Quarters
 from loratui.train.requests import Requests
 from loratui.train.schedule import lr_factor
+from loratui.train.validation import validation_loss
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Training:
         fingerprints: of settings and data, kept in each checkpoint.
         step: optimizer steps done.
         saved_step: step of the newest checkpoint, -1 when there is none.
+        held: pictures that are held back for validation.
         quarters: losses by quarter of the timesteps.
         lr_scale: multiplies the learning rate; halved by each roll-back.
         skipped: steps left out in a row because they were no numbers.
@@ -63,6 +65,7 @@ class Training:
     fingerprints: dict[str, str] = field(default_factory=dict)
     step: int = 0
     saved_step: int = -1
+    held: list[Any] = field(default_factory=list)
     quarters: Quarters = field(default_factory=Quarters)
     lr_scale: float = 1.0
     skipped: int = 0
@@ -117,6 +120,11 @@ class Training:
         with self.published.weights():
             draw_round(self.preview, requests, folder, self.step, self.context)
 
+    def validate(self) -> None:
+        """Measure the loss on the held pictures."""
+        if self.held:
+            self.journal.write("validation", step=self.step, loss=validation_loss(self))
+
     def condition(self, batch: Batch) -> Condition:
         """What the denoiser is told of a batch; text encoders that are trained encode its captions now."""
         if not self.adapter.trains_text:
@@ -152,6 +160,8 @@ def train(t: Training) -> bool:
     journal.write("state", state="running")
     if t.sample_due() and not (t.context.run.samples_dir / f"step-{t.step:06d}").exists():
         t.sample()
+    if t.step == 0:
+        t.validate()
     memory_at = 0.0
 
     while t.step < steps:
@@ -229,6 +239,8 @@ def train(t: Training) -> bool:
         # What is written between steps counts to the next one's `io`.
         requests.io_s = time.perf_counter() - done
 
+        if t.step % config.objective.validation_every == 0 or t.step == steps:
+            t.validate()
         if t.step % config.saving.every == 0 or t.step == steps:
             save_or_pause(t, requests)
         if t.sample_due() or (t.step == steps and config.samples.every > 0 and t.prompts):

@@ -47,6 +47,10 @@ class ObjectiveConfig:
     """What black parts of a mask still count, 0 to 1."""
     mask_normalize: bool = True
     """Divide by the mask's mean, so that a small white part is learned as fast as a large one."""
+    validation_share: float = 0.0
+    """Share of the pictures that is held back to measure the loss on, 0 to 1; 0 for none."""
+    validation_every: int = 50
+    """Measure that loss each so many steps."""
     ema_decay: float = 0.0
     """Publish the exponential moving average of the weights with this decay, such as 0.99; 0 turns it off."""
     prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
@@ -68,6 +72,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "timestep_min": (0, 999),
     "timestep_max": (1, 1000),
     "mask_floor": (0, 1),
+    "validation_share": (0, 0.9),
+    "validation_every": (1, 10_000_000),
     "ema_decay": (0, 0.999999),
 }
 POSITIVE: frozenset[str] = frozenset({"huber_c"})

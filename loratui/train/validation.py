@@ -1,0 +1,66 @@
+"""The loss on pictures that are held back, always with the same noise and timesteps.
+
+The plain loss jumps with the timesteps drawn. Here each held picture is noised at the middle of each quarter
+of the timesteps with noise of its own, so two points of the curve differ by the weights alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from loratui.families.protocol import stack
+from loratui.train.samples import Picture
+from loratui.train.stateless import generator, seed_of
+
+if TYPE_CHECKING:
+    from loratui.train.loop import Training
+
+
+def split(pictures: Sequence[Picture], share: float, seed: int) -> tuple[list[Picture], list[Picture]]:
+    """(trained on, held back): a share of the pictures, the same at each resume; each side keeps one.
+
+    Args:
+        pictures: the manifest.
+        share: 0 holds nothing back.
+        seed: of the choice.
+    """
+    if share <= 0 or len(pictures) < 2:
+        return list(pictures), []
+    count = min(len(pictures) - 1, max(1, round(share * len(pictures))))
+    ranked = sorted(range(len(pictures)), key=lambda n: (seed_of(seed, "held", pictures[n].hash), n))
+    held = set(ranked[:count])
+    return (
+        [p for n, p in enumerate(pictures) if n not in held],
+        [pictures[n] for n in sorted(held)],
+    )
+
+
+def validation_loss(t: Training) -> float:
+    """Mean loss over the held pictures and four timesteps each, of the published weights without dropout."""
+    cache, seed, total = t.batches.cache, t.config.objective.seed, len(t.objective.alphas_cumprod_T)
+    t_B = torch.tensor([total * (2 * k + 1) // 8 for k in range(4)], device=t.placement.device)
+    found: list[torch.Tensor] = []
+    t.adapter.train(False)
+    try:
+        with torch.no_grad(), t.published.weights():
+            for picture in t.held:
+                mean, std = cache.latents(picture)
+                random = generator(seed, "validation", picture.hash)
+                x0 = mean + std * torch.randn(mean.shape, generator=random)
+                eps = torch.randn((4, *mean.shape), generator=random).to(t.placement.device)
+                x0_BCHW = x0[None].expand(4, -1, -1, -1).to(t.placement.device)
+                one = t.batches.sizes(picture)
+                if t.adapter.trains_text:
+                    one = one | t.family.encode_captions(t.parts, [picture.caption])[0]
+                else:
+                    one = one | cache.condition(picture.caption)
+                condition = stack([one] * 4, t.placement.device)
+                with t.placement.autocast():
+                    answer = t.family.predict(t.parts, t.objective.diffuse(x0_BCHW, eps, t_B), t_B, condition)
+                found.append(t.objective.losses(answer, t.objective.target(x0_BCHW, eps, t_B), t_B))
+    finally:
+        t.adapter.train(True)
+    return float(torch.cat(found).mean())
