@@ -133,16 +133,24 @@ def main() -> int:
         prepared = [model.prepare(open_rgb(path)) for path in paths]
         bare(model, prepared[:BATCH])  # warm
         sides: dict[str, list[float]] = {"bare": [], "run": []}
+        cpu: dict[str, list[float]] = {"bare": [], "run": []}
         for number in range(args.rounds):
             for side in ("bare", "run") if number % 2 == 0 else ("run", "bare"):  # neither is always first
+                began = time.process_time()
                 made_s = bare(model, prepared) if side == "bare" else run(model, root, paths)
                 sides[side].append(made_s)
+                cpu[side].append((time.process_time() - began) / len(paths))
             if not args.json:
                 print(f"bare {sides['bare'][-1]:6.3f}  run {sides['run'][-1]:6.3f} images/s", flush=True)
     medians = {name: statistics.median(values) for name, values in sides.items()}
     share = medians["run"] / medians["bare"]
+    seconds = {name: statistics.median(values) for name, values in cpu.items()}
     if args.json:
-        print(json.dumps({"images_s": medians, "share": share, "threads": torch.get_num_threads()}))
+        print(
+            json.dumps(
+                {"images_s": medians, "share": share, "cpu_s": seconds, "threads": torch.get_num_threads()}
+            )
+        )
     else:
         print(
             f"the run keeps {share:.3f} of the bare loop ({torch.get_num_threads()} threads, batch {BATCH})"

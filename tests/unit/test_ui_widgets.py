@@ -175,8 +175,8 @@ async def test_form_edits_in_place() -> None:
             "enter", "9", "escape", "down", "right", "left", "down", "space", "delete", "k", "k", "k"
         )
         assert app.messages[1:] == [
-            ("optimizer.schedule", "linear"),
-            ("optimizer.schedule", "cosine"),
+            ("optimizer.schedule", table["optimizer.schedule"].choices[1]),
+            ("optimizer.schedule", table["optimizer.schedule"].choices[-1]),
             ("data.flip", "true"),
             ("data.flip", None),
         ]
