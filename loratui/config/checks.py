@@ -215,6 +215,9 @@ def _one_rate(config: RunConfig) -> bool:
 def _network(network: NetworkConfig) -> list[Problem]:
     """Settings that the chosen network type has, and what to know of its files."""
     found: list[Problem] = []
+    if network.start_from and network.kind not in {"lora", "dora"}:
+        message = "only LoRA and DoRA can go on from a file."
+        found.append(_error("network.start_from", "no-start", message, "Resume the run instead."))
     for key in ("ranks", "rates"):
         try:
             parse(getattr(network, key))

@@ -81,6 +81,10 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
     problems = [*_errors(check(config)), *check_device(config, has_cuda()), *_packages(config)]
+    start = config.network.start_from
+    if start and not (project.root / Path(start).expanduser()).is_file():
+        message = f"{start} is not there."
+        problems.append(Problem("network.start_from", "missing-file", "error", message))
     base, family = Path(), ""
     try:
         base, family, found = find_base(project, config)

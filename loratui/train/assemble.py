@@ -31,6 +31,7 @@ from loratui.train.published import Published
 from loratui.train.resume import fingerprints, newest_snapshot, restore
 from loratui.train.samples import Picture, read_manifest
 from loratui.train.validation import split
+from loratui.train.warmstart import start_from
 
 
 def assemble(context: Any) -> Training:
@@ -71,6 +72,8 @@ def assemble(context: Any) -> Training:
     cache.fill(pictures, captions, config.data.flip, Caching(context))
 
     adapter = inject(family, parts, config, placement)
+    if config.network.start_from and snapshot is None:
+        start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
     optimizer = make_optimizer(adapter, config)
     published = Published(adapter, optimizer, config.objective.ema_decay)
     if snapshot is not None:

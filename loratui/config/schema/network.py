@@ -20,6 +20,8 @@ class NetworkConfig:
     """Rank r of the update: two matrices of r columns and r rows per layer. OFT has none."""
     alpha: float = 16.0
     """The update is scaled by alpha / rank."""
+    start_from: str = ""
+    """LoRA or DoRA file (kohya or PEFT) to go on from instead of from nothing; same layers and ranks."""
     target: Target = "attention"
     """Which layers get an update: attention, attention+mlp, full (projections too), or full+conv
     (the convolutions and time projections of the residual blocks too, as LoCon does)."""
