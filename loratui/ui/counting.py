@@ -19,7 +19,7 @@ def totals(rows: Sequence[PictureRow]) -> tuple[tuple[int, int, int], frozenset[
     """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
     found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
     calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
-    captioned = sum(1 for row in rows if row.known.caption)
+    captioned = sum(1 for row in rows if row.known.caption and not row.known.code)
     broken = sum(1 for row in rows if row.known.code)
     look = sum(1 for row in rows if row.dup or any(code not in calm for code in row.problems))
     return (captioned, look - broken, broken), calm

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from loratui.dataset import sidecar
+from loratui.dataset.tags import split_caption
 from loratui.errors import LoratuiError
 from loratui.ui import text
 from loratui.ui.library import CaptionConflict
@@ -194,7 +195,8 @@ class CaptionEditor(TextArea):
         """Tell the counter, and offer tags."""
         self.post_message(self.Typed())
         if self.completions is not None:
-            self.completions.offer(self.fragment if self.has_focus and self.unsaved else "")
+            begun = self.fragment if self.has_focus and self.unsaved else ""
+            self.completions.offer(begun, split_caption(self.text) if begun else ())
 
     @property
     def fragment(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from loratui.dataset.completion import Completer, Known
 from loratui.dataset.tags import fold
 from loratui.ui import text
@@ -33,12 +35,13 @@ class Completions(Canvas):
         """Whether tags are offered."""
         return bool(self.found)
 
-    def offer(self, begun: str) -> None:
-        """Offer what begins like this; nothing when there is nothing to finish."""
+    def offer(self, begun: str, there: Iterable[str] = ()) -> None:
+        """Offer what begins like this and is not there yet; nothing when there is nothing to finish."""
         found = (
-            self.completer.complete(begun, _MOST + 1) if self.completer is not None and len(begun) > 1 else []
+            self.completer.complete(begun, _MOST * 4) if self.completer is not None and len(begun) > 1 else []
         )
-        self.found = [known for known in found if fold(known.tag) != fold(begun)][:_MOST]
+        have = {fold(tag) for tag in there} | {fold(begun)}
+        self.found = [known for known in found if fold(known.tag) not in have][:_MOST]
         self._at, self._moved = 0, False
         self.set_class(bool(self.found), "-open")
         self.styles.height = len(self.found)
