@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the commands by name."""
     from loratui.cli import (
+        caches,
         captions,
         catalog,
         doctor,
@@ -59,7 +60,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
-        training, projects, files, captions, review, runs, weights, operations, catalog, hub, doctor,
+        training, projects, files, captions, review, runs, weights, operations, catalog, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

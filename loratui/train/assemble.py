@@ -149,6 +149,8 @@ def inject(family: Family, parts: Parts, config: RunConfig, placement: Placement
             encoder.to(placement.device)
     if config.memory.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()
+    if config.memory.attention == "sliced":
+        parts.denoiser.set_attention_slice("auto")
     return adapter
 
 

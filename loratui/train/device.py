@@ -80,6 +80,7 @@ def place(config: MemoryConfig) -> Placement:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
     # accelerate keeps process-wide state and refuses a second precision; jobs in one process (tests) differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)

@@ -141,6 +141,20 @@ def test_gradient_checkpointing_changes_nothing(project: Path, tiny_sd15: Path) 
     assert losses(kit.run_job_here(plain)) == pytest.approx(losses(kit.run_job_here(saving)), rel=1e-5)
 
 
+def test_sliced_attention_changes_nothing(project: Path, tiny_sd15: Path) -> None:
+    from diffusers.models.attention_processor import SlicedAttnProcessor
+
+    plain = kit.make_run(project, tiny_sd15, kit.tiny_config(optimizer__steps=3), "fused")
+    config = kit.tiny_config(optimizer__steps=3, memory__attention="sliced")
+    sliced = kit.make_run(project, tiny_sd15, config, "sliced")
+    used = []
+    with pytest.MonkeyPatch.context() as monkey:
+        call = SlicedAttnProcessor.__call__
+        monkey.setattr(SlicedAttnProcessor, "__call__", lambda *a, **k: used.append(1) or call(*a, **k))
+        events = kit.run_job_here(sliced)
+    assert used and losses(events) == pytest.approx(losses(kit.run_job_here(plain)), rel=1e-5)
+
+
 def test_bf16_keeps_the_lora_in_fp32(project: Path, tiny_sd15: Path) -> None:
     from safetensors.torch import load_file
 

@@ -20,6 +20,10 @@ class MemoryConfig:
     """Precision the frozen base is held in; `auto` follows precision."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about 1.3 times slower."""
+    attention: Literal["sdpa", "sliced"] = "sdpa"
+    """Attention: torch's fused kernels, or slice by slice, slower, for devices that have none."""
+    tf32: bool = False
+    """CUDA: let fp32 products use TF32, faster with 10 bits of mantissa."""
 
 
 SHORT_NAMES: dict[str, str] = {
