@@ -31,6 +31,13 @@ ROWS: dict[str, dict[str, object]] = {
         "network.kind": "lokr", "network.rank": 64, "network.alpha": 64.0, "network.factor": 4,
     },
     "oft": {"network.kind": "oft", "network.target": "full", "network.block_size": 32},
+    "textual inversion, 8 tokens": {
+        "network.tokens": 8, "network.tokens_only": True, "network.token_lr": 2e-2,
+        "network.token_init": "robot",
+    },
+    "pivotal tuning, 4 tokens": {
+        "network.tokens": 4, "network.token_lr": 5e-3, "network.token_init": "robot",
+    },
 }  # fmt: skip
 """Row -> what differs from the demo preset."""
 

@@ -240,7 +240,16 @@ def _network(network: NetworkConfig) -> list[Problem]:
         found.append(_error("network.target", "oft-convolutions", message, "Use full."))
     if spec.note:
         found.append(_warning("network.kind", "not-everywhere", spec.note))
-    if not network.text_encoder and (network.text_lr or network.text_lr_2 or network.text_stop):
+    if network.tokens_only and not network.tokens:
+        found.append(_error("network.tokens", "no-tokens", "tokens_only with no tokens.", "Set it to 4."))
+    if network.tokens_only and network.text_encoder:
+        message = "tokens_only trains nothing but the new tokens."
+        found.append(_error("network.text_encoder", "tokens-only", message, "Leave it off."))
+    if not network.tokens and (network.token_init or network.token_lr):
+        message = "the tokens' settings do nothing without tokens."
+        found.append(_warning("network.tokens", "tokens-off", message, "Set it to 4."))
+    trains_text = network.text_encoder or network.tokens
+    if not trains_text and (network.text_lr or network.text_lr_2 or network.text_stop):
         message = "the text encoder's settings do nothing while it is not trained."
         found.append(_warning("network.text_encoder", "text-off", message, "Set it to true."))
     return found

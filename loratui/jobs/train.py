@@ -52,9 +52,14 @@ def finish(training: Any) -> None:
 
     context, config = training.context, training.config
     journal, root = context.journal, context.run.path
+    if training.adapter.tokens is not None:
+        export_tokens(training)
+    if config.network.tokens_only:
+        end(training)
+        return
     path = context.run.export_dir / f"{config.saving.name or training.info.name}.safetensors"
     size = export_lora(
-        path, training.adapter.tensors(), config.saving.dtype, training.metadata(training.step)
+        path, training.adapter.network_tensors(), config.saving.dtype, training.metadata(training.step)
     )
     relative = path.relative_to(root).as_posix()
     spec = network_spec(config.network.kind)
@@ -71,11 +76,40 @@ def finish(training: Any) -> None:
         raise JobError(
             f"The exported file would not load everywhere: {first}", "Report this; the checkpoint is kept."
         )
+    end(training)
+
+
+def end(training: Any) -> None:
+    """Score what was trained where the run asks for it; then it is finished."""
     if training.info.score == "demo":
         from loratui.jobs.demo_score import score
 
         score(training)
-    journal.write("state", state="finished", reason="", advice="")
+    training.journal.write("state", state="finished", reason="", advice="")
+
+
+def export_tokens(training: Any) -> None:
+    """Write the new tokens as an embedding file, read it back and check it against the text encoders."""
+    from safetensors.torch import load_file
+
+    from loratui.errors import JobError
+    from loratui.train.export import export_embedding
+
+    context, tokens = training.context, training.adapter.tokens
+    path = context.run.export_dir / f"{tokens.name}-embedding.safetensors"
+    size = export_embedding(path, tokens.embedding_file(), training.config.saving.dtype)
+    relative = path.relative_to(context.run.path).as_posix()
+    training.journal.write("exported", path=relative, format="embedding", bytes=size)
+    wanted = {name: tuple(t.shape) for name, t in tokens.embedding_file().items()}
+    found = {name: tuple(t.shape) for name, t in load_file(path).items() if bool(t.isfinite().all())}
+    if found != wanted:
+        raise JobError(
+            "The exported embedding is not what was trained.", "Report this; the checkpoint is kept."
+        )
+    training.journal.write(
+        "verified", path=relative, problems=[],
+        matched={name: [len(found), len(wanted)] for name in ("diffusers", "comfyui", "a1111")},
+    )  # fmt: skip
 
 
 _OUT_OF_MEMORY = (

@@ -22,6 +22,7 @@ from loratui.errors import ConfigError
 from loratui.families.protocol import Family, Parts
 from loratui.train.networks.protocol import NAME, Network, Plan, load_network
 from loratui.train.stateless import generator
+from loratui.train.tokens import Tokens
 from loratui.weights.networks import network_spec
 
 __all__ = ["NAME", "Adapter", "Slot"]
@@ -58,7 +59,9 @@ class Adapter:
         trains_text: whether text encoders are among the hosts.
     """
 
-    def __init__(self, family: Family, parts: Parts, config: NetworkConfig, seed: int) -> None:
+    def __init__(
+        self, family: Family, parts: Parts, config: NetworkConfig, seed: int, trigger: str = ""
+    ) -> None:
         """Put updates into the modules of `config.target`, drawn from the seed by name.
 
         Raises:
@@ -67,20 +70,22 @@ class Adapter:
         self.network: Network = load_network(config.kind)
         self.config = config
         self.drops = max(config.dropout, config.rank_dropout, config.module_dropout) > 0
-        self.trains_text = config.text_encoder
+        self.tokens = Tokens(parts, trigger, config, seed) if config.tokens else None
+        self.trains_text = config.text_encoder or self.tokens is not None
         targets = family.target_modules(parts.denoiser, config.target)
         if not targets:
             raise ConfigError(
                 f"The base has no layer for network.target = {config.target!r}.", "Choose another target."
             )
-        self.slots = self._inject(family, UNET, parts.denoiser, targets)
+        alone = self.tokens is not None and config.tokens_only
+        self.slots = [] if alone else self._inject(family, UNET, parts.denoiser, targets)
         if config.text_encoder:
             for key, encoder in parts.text_encoders.items():
                 self.slots += self._inject(family, key, encoder, family.text_modules(encoder))
         names = [f"{slot.host}.{slot.module}" for slot in self.slots]
         for idle in unused([*config.ranks, *config.rates], [*names, *(f"{UNET}.{t}" for t in targets)]):
             raise ConfigError(f"No module's name fits {idle!r}.", "See network.ranks and network.rates.")
-        if not self.slots:
+        if not self.slots and not alone:
             raise ConfigError("network.ranks leaves no module to train.", "Give some of them a rank.")
         for slot in self.slots:
             self.network.initialise(slot.layer, config, generator(seed, "init", slot.name))
@@ -121,7 +126,8 @@ class Adapter:
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained, module by module, in order."""
-        return [p for slot in self.slots for p in self.network.parts(slot.layer).values()]
+        found = [p for slot in self.slots for p in self.network.parts(slot.layer).values()]
+        return found + (list(self.tokens.rows.values()) if self.tokens is not None else [])
 
     def groups(self, lr: float) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: `params`, `lr` and a `name` for curves.
@@ -143,7 +149,17 @@ class Adapter:
                 rate = text.get(slot.host, lr) * slot.rate * (config.lora_plus if fast else 1.0)
                 group = found.setdefault(name, {"name": name, "lr": rate, "params": []})
                 group["params"].append(parameter)
-        return list(found.values())
+        groups = list(found.values())
+        if self.tokens is not None:  # undecayed: an embedding at zero means nothing
+            rows = list(self.tokens.rows.values())
+            groups.append(
+                {"name": "tokens", "lr": config.token_lr or lr, "params": rows, "weight_decay": 0.0}
+            )
+        return groups
+
+    def spell(self, text: str) -> str:
+        """A caption or prompt as the text encoders are to read it."""
+        return self.tokens.spell(text) if self.tokens is not None else text
 
     def train(self, mode: bool) -> None:
         """Turn the update's dropouts on or off; nothing else of the frozen networks changes with it."""
@@ -156,9 +172,13 @@ class Adapter:
         """The bare base, for as long as the block lasts."""
         for slot in self.slots:
             slot.layer.enable_adapters(False)
+        if self.tokens is not None:
+            self.tokens.switch(False)
         try:
             yield
         finally:
+            if self.tokens is not None:
+                self.tokens.switch(True)
             for slot in self.slots:
                 slot.layer.enable_adapters(True)
 
@@ -190,7 +210,11 @@ class Adapter:
             alpha = self.network.alpha(slot.layer)
             if alpha is not None:
                 found[f"{slot.name}.alpha"] = torch.tensor(alpha)
-        return found
+        return found | (self.tokens.tensors() if self.tokens is not None else {})
+
+    def network_tensors(self) -> dict[str, Tensor]:
+        """`tensors()` without the new tokens: what the exported LoRA holds."""
+        return {n: t for n, t in self.tensors().items() if not n.startswith("bundle_emb.")}
 
     def _prefix(self, slot: Slot) -> str:
         spec = network_spec(self.config.kind)
@@ -222,6 +246,12 @@ class Adapter:
                     if tensors[name].shape != expected[name].shape:
                         raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
                     parameter.copy_(tensors[name].reshape(parameter.shape))
+            if self.tokens is not None:
+                rows = zip(self.tokens.rows.values(), self.tokens.tensors(), strict=True)
+                for parameter, name in rows:
+                    if tensors[name].shape != parameter.shape:
+                        raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
+                    parameter.copy_(tensors[name])
 
 
 def _exactly(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,11 @@ def assemble(context: Any) -> Training:
 
     journal.write("state", state="caching")
     cache = Cache(Path(info.project) / ".loratui" / "cache", family, parts, placement.device)
-    captions = ["", *(p.caption for p in pictures)]
-    if config.samples.every > 0:
-        captions += [config.samples.negative, *prompts]
     variation = Variation.from_config(config.data, config.objective.seed)
-    if variation.varies or config.network.text_encoder:  # they change with each step
-        captions = [] if config.network.text_encoder else captions[len(pictures) + 1 :]
+    captions = captions_ahead(config, pictures, prompts, variation)
     cache.fill(pictures, captions, config.data.flip, Caching(context))
 
-    adapter = inject(family, parts, config, placement)
+    adapter = inject(family, parts, info, config, placement, pictures)
     if config.network.start_from and snapshot is None:
         start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
     optimizer = make_optimizer(adapter, config)
@@ -126,6 +123,17 @@ def make_batches(
     )  # fmt: skip
 
 
+def captions_ahead(
+    config: RunConfig, pictures: Sequence[Picture], prompts: Sequence[str], variation: Variation
+) -> list[str]:
+    """What can be encoded before the first step: nothing while text encoders or tokens are trained."""
+    if config.network.text_encoder or config.network.tokens:
+        return []
+    drawn = [config.samples.negative, *prompts] if config.samples.every > 0 else []
+    # Captions that vary are made anew at each step.
+    return drawn if variation.varies else ["", *(p.caption for p in pictures), *drawn]
+
+
 def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer:
     """The optimizer of the settings; each group remembers its peak, as `lr` itself follows the schedule."""
     optimizer: torch.optim.Optimizer = optimizer_settings(config.optimizer).build(
@@ -136,14 +144,19 @@ def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer
     return optimizer
 
 
-def inject(family: Family, parts: Parts, config: RunConfig, placement: Placement) -> Adapter:
+def inject(
+    family: Family, parts: Parts, info: RunInfo, config: RunConfig, placement: Placement,
+    pictures: Sequence[Picture],
+) -> Adapter:  # fmt: skip
     """Put what is trained on the device and the network into it.
 
     Raises:
-        ConfigError: the base has no layer for the network.
+        ConfigError: the base has no layer for the network, or no caption has the new tokens' trigger.
     """
     parts.denoiser.to(placement.device)
-    adapter = Adapter(family, parts, config.network, config.objective.seed)
+    adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger)
+    if adapter.tokens is not None:
+        adapter.tokens.check_captions([p.caption for p in pictures])
     if adapter.trains_text:
         for encoder in parts.text_encoders.values():
             encoder.to(placement.device)

@@ -51,6 +51,17 @@ def export_lora(path: Path, tensors: dict[str, Tensor], dtype: str, metadata: di
     return len(data)
 
 
+def export_embedding(path: Path, tensors: dict[str, Tensor], dtype: str) -> int:
+    """Write an embedding file atomically: `emb_params`, or `clip_l` and `clip_g` for SDXL; returns its size.
+
+    Raises:
+        SaveError: the disk is full or failing.
+    """
+    data = save_tensors({n: t.to(_DTYPES[dtype]).contiguous() for n, t in tensors.items()})
+    write_atomic(path, data)
+    return len(data)
+
+
 def legacy_hash(data: bytes) -> str:
     """The short hash A1111 once showed: 8 digits of the SHA-256 of 64 KiB at 1 MiB."""
     return hashlib.sha256(data[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]

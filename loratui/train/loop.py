@@ -131,7 +131,9 @@ class Training:
             return batch.condition
         stop = self.config.network.text_stop
         with torch.set_grad_enabled(not stop or self.step < stop):
-            encoded: Condition = self.family.encode_batch(self.parts, batch.captions)
+            encoded: Condition = self.family.encode_batch(
+                self.parts, [self.adapter.spell(c) for c in batch.captions]
+            )
         return batch.condition | encoded
 
     def sample_due(self) -> bool:

@@ -80,7 +80,7 @@ class Preview:
         if not self.adapter.trains_text:
             return self.cache.condition(prompt)
         with torch.no_grad():
-            return self.family.encode_captions(self.parts, [prompt])[0]
+            return self.family.encode_captions(self.parts, [self.adapter.spell(prompt)])[0]
 
     def draw(self, requests: Sequence[Request]) -> list[Image.Image]:
         """Draw pictures in one batch; they must differ in prompt, negative and seed only.

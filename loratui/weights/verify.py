@@ -220,6 +220,8 @@ def modules_of(header: Header) -> tuple[str, dict[str, Module], list[str]]:
         elif match := _PEFT.match(key):
             theirs = match[2] or match[3] or match[4] or match[5] or "alpha"
             part = {"A": "down", "B": "up", "magnitude_vector": "dora_scale"}.get(theirs, theirs)
+        elif key.startswith("bundle_emb."):  # embeddings that A1111 reads out of a LoRA file
+            continue
         else:
             strange.append(key)
             continue

@@ -64,7 +64,16 @@ class NetworkConfig:
     text_lr_2: float = 0.0
     """Learning rate of SDXL's second text encoder; 0 takes text_lr."""
     text_stop: int = 0
-    """Step after which the text encoders learn no more; 0 never stops them."""
+    """Step after which text encoders and new tokens learn no more; 0 never stops them."""
+    tokens: int = 0
+    """New tokens that stand for the trigger and whose embeddings are trained (textual inversion), beside the
+    network (pivotal tuning) or alone with tokens_only; 4 is usual, 0 for none."""
+    tokens_only: bool = False
+    """Train the new tokens alone, without a network: the result is an embedding file."""
+    token_init: str = ""
+    """Words whose embeddings the new tokens begin with, such as `person`; empty begins at random."""
+    token_lr: float = 0.0
+    """Learning rate of the new tokens; 0 takes optimizer.lr."""
 
 
 SHORT_NAMES: dict[str, str] = {
@@ -86,6 +95,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "text_lr": (0, 100),
     "text_lr_2": (0, 100),
     "text_stop": (0, 10_000_000),
+    "tokens": (0, 64),
+    "token_lr": (0, 100),
     "dropout": (0, 0.99),
 }
 POSITIVE: frozenset[str] = frozenset({"alpha"})
