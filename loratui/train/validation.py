@@ -54,7 +54,7 @@ def validation_loss(t: Training) -> float:
                 x0_BCHW = x0[None].expand(4, -1, -1, -1).to(t.placement.device)
                 one = t.batches.sizes(picture)
                 if t.adapter.trains_text:
-                    one = one | t.family.encode_captions(t.parts, [picture.caption])[0]
+                    one = one | t.family.encode_captions(t.parts, [t.adapter.spell(picture.caption)])[0]
                 else:
                     one = one | cache.condition(picture.caption)
                 condition = stack([one] * 4, t.placement.device)
