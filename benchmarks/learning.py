@@ -38,6 +38,16 @@ ROWS: dict[str, dict[str, object]] = {
     "pivotal tuning, 4 tokens": {
         "network.tokens": 4, "network.token_lr": 5e-3, "network.token_init": "robot",
     },
+    "adamw8bit": {"optimizer.name": "adamw8bit"},
+    "adafactor": {"optimizer.name": "adafactor"},
+    "lion": {"optimizer.name": "lion", "optimizer.lr": 3e-4},
+    "prodigy": {"optimizer.name": "prodigy", "optimizer.lr": 1.0},
+    "dadaptation": {"optimizer.name": "dadaptation", "optimizer.lr": 1.0},
+    "schedule_free": {
+        "optimizer.name": "schedule_free", "optimizer.schedule": "constant", "optimizer.warmup_steps": 20,
+    },
+    "came": {"optimizer.name": "came", "optimizer.lr": 3e-4},
+    "muon": {"optimizer.name": "muon"},
 }  # fmt: skip
 """Row -> what differs from the demo preset."""
 
