@@ -28,6 +28,8 @@ def start_from(adapter: Adapter, source: Path) -> None:
             tensors: dict[str, Tensor] = load_file(plain)
     except LoratuiError as error:
         raise ConfigError(f"network.start_from: {error.message}", error.advice) from error
+    if adapter.tokens is not None:  # new words begin anew: a LoRA file has none
+        tensors |= adapter.tokens.tensors()
     expected = adapter.tensors()
     odd = sorted(set(tensors) ^ set(expected))
     if odd:

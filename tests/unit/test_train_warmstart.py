@@ -75,3 +75,11 @@ def test_what_does_not_fit_is_said(trained, tiny_sd15: Path, tmp_path: Path) -> 
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ConfigError, match="start_from"):
         start_from(fresh(tiny_sd15), tmp_path / "x.safetensors")
+
+
+def test_new_tokens_begin_anew_beside_it(trained, tiny_sd15: Path) -> None:
+    project, source = trained
+    start = str(source.relative_to(project))
+    config = kit.tiny_config(network__start_from=start, network__tokens=2, optimizer__steps=1)
+    run = kit.make_run(project, tiny_sd15, config, "pivotal")
+    assert kit.run_job_here(run)[-1]["state"] == "finished"
