@@ -17,7 +17,11 @@ def add(commands: Any) -> None:
         help="copy pictures and captions into a project",
         description="Copy pictures and captions from a folder, zip or tar. Nothing there is overwritten.",
     )
-    parser.add_argument("source", metavar="SRC", help="folder (kohya's N_name folders included), zip or tar")
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="folder (kohya's N_name, HF imagefolder too), zip, tar, dataset TOML or kohya JSON",
+    )
     parser.add_argument("dir", metavar="DIR", help="the project")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run_import)

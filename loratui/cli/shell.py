@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import loratui
 from loratui.cli.output import Output
@@ -28,6 +28,19 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """A parser that raises instead of exiting, so that errors look like all others."""
 
+    intermixed = False
+    """Whether options may stand among the arguments: `edit DIR remove --dry-run hat`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, and with options anywhere where that is wanted."""
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = False  # it calls this again, twice
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
+
     def error(self, message: str) -> NoReturn:
         """Raise the message as a `UsageError`."""
         raise UsageError(message, self.format_usage().strip())
@@ -41,11 +54,13 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         catalog,
         doctor,
         files,
+        history,
         hub,
         operations,
         projects,
         review,
         runs,
+        studio,
         training,
         weights,
     )
@@ -60,7 +75,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
-        training, projects, files, captions, review, runs, weights, operations, catalog, caches, hub, doctor,
+        training, projects, files, studio, history, captions, review, runs, weights, operations, catalog,
+        caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

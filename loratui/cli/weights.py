@@ -17,20 +17,28 @@ def add(commands: Any) -> None:
     """Register the commands."""
     export = commands.add_parser(
         "export",
-        help="write a LoRA file from a run, or from another file",
-        description="Write the LoRA of a run (or another LoRA file) in the format that a program loads.",
+        help="write a LoRA file from a run or another file, or a project's pictures for another tool",
+        description="Write the LoRA of a run (or another LoRA file) in the format that a program loads; or,"
+        " of a project's folder, its pictures and captions in the layout that another trainer reads.",
     )
-    export.add_argument("source", metavar="RUN|FILE")
+    export.add_argument("source", metavar="RUN|FILE|DIR")
     export.add_argument(
         "--format",
-        choices=("kohya", "peft"),
+        choices=("kohya", "peft", "kohya-folders", "imagefolder", "ai-toolkit", "zip"),
         default="kohya",
-        help="kohya: ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers; peft: diffusers and PEFT",
+        help="a LoRA as kohya: ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers; peft: diffusers and PEFT;"
+        " of a project: kohya-folders: N_name and a dataset.toml; imagefolder: Hugging Face; ai-toolkit: one"
+        " flat folder; zip",
     )
     export.add_argument(
         "--step", type=int, metavar="N", help="the checkpoint of this step instead of the newest"
     )
-    export.add_argument("--out", metavar="F", help="file to write; default: in the run's export folder")
+    export.add_argument(
+        "--out",
+        metavar="F",
+        help="file or folder to write; default: in the run's, or project's, export folder",
+    )
+    export.add_argument("--where", default="", metavar="EXPR", help="pictures: only those a filter selects")
     export.add_argument("--force", action="store_true", help="replace the file that --out names")
     export.add_argument("--json", action="store_true", help="print the result as JSON")
     export.set_defaults(run=run_export)
@@ -54,6 +62,13 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     from loratui.weights.verify import verify_file
 
     given = Path(args.source).expanduser()
+    if args.format not in ("kohya", "peft") and (given / "loratui.toml").is_file():
+        return _export_pictures(args, out)
+    if args.format not in ("kohya", "peft") or args.where:
+        raise WeightsError(
+            f"{args.source} is no project folder.",
+            "--where, imagefolder, ai-toolkit and zip are for pictures.",
+        )
     if given.is_file():
         source, dtype, folder, stem = given, "", given.parent, given.stem
     else:
@@ -81,6 +96,34 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     if not good:
         tell_problems(found.problems, out)
     return 0 if good else 1
+
+
+def _export_pictures(args: argparse.Namespace, out: Output) -> int:
+    """Write a project's pictures and captions as another tool reads them."""
+    from loratui.cli.studio import collection_at, select_rows
+    from loratui.errors import DatasetError
+
+    if args.step is not None:
+        raise DatasetError(
+            f"{args.source} is a project, and --step is for a run's LoRA.",
+            "Leave --step out.",
+        )
+    collection = collection_at(args.source, out)
+    try:
+        rows = [row for row in select_rows(collection, args.where, out) if not row.known.code]
+        kind: Any = "kohya" if args.format == "kohya-folders" else args.format
+        ending = ".zip" if kind == "zip" else ""
+        name = f"{collection.project.name}-{args.format}"
+        place = Path(args.out).expanduser() if args.out else collection.project.root / "export" / name
+        if ending and place.suffix.lower() != ending:
+            place = place.with_name(place.name + ending)
+        done = collection.export(rows, place, kind, lambda n, of: out.progress(f"copying  {n}/{of}"))
+        out.end_progress()
+    finally:
+        collection.close()
+    out.document({"path": str(done.path), "images": done.images, "captions": done.captions})
+    out.line(f"{done.path}: {done.images} pictures, {done.captions} captions ({args.format}).")
+    return 0
 
 
 def _of_run(text: str, step: int | None) -> tuple[Path, str, Path, str]:

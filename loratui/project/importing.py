@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import lzma
 import os
 import shutil
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+from loratui.dataset import imports
+from loratui.dataset.imports import Layout
 from loratui.dataset.scan import SUFFIXES, Source, walk_sources
 from loratui.dataset.sidecar import SUFFIXES as CAPTION_SUFFIXES
 from loratui.errors import DatasetError, Problem
@@ -44,6 +47,7 @@ _DAMAGE = (
 )
 """What unpacking damaged archives raises; OSError is for the disks."""
 
+_LISTS = frozenset({".csv", ".jsonl"})
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 
 
@@ -141,6 +145,9 @@ def import_into(
     Returns:
         The report, and the folder the pictures went to.
     """
+    layout = _layout(source)
+    if layout is not None:
+        return _import_layout(project, source, layout, on_progress)
     first = project.scan_sources()[0].path
     inside = first.is_relative_to(project.root)
     target = first if inside and _fits(source, first) else _free_folder(project.root, source)
@@ -148,6 +155,57 @@ def import_into(
     if target != first and report.images:
         project.add_source(target.relative_to(project.root).as_posix())
     return report, target
+
+
+def _layout(source: Path) -> Layout | None:
+    """The layout of a place whose captions or repeats stand in a file of its own; None for all others."""
+    if is_archive(source) or not (source.is_dir() or source.suffix.lower() in {".toml", ".json", *_LISTS}):
+        return None
+    found = imports.detect(source)
+    return found if found in {"kohya-toml", "kohya-json", "imagefolder"} else None
+
+
+def _import_layout(
+    project: Project, source: Path, layout: Layout, on_progress: Callable[[int, int], None] | None
+) -> tuple[Imported, Path]:
+    """Each part of a data set into a folder of its own, which becomes a source with the part's repeats."""
+    found = imports.read(source, layout)
+    report = Imported(problems=list(found.problems))
+    parts = [part for part in found.parts if part.items]
+    first = project.scan_sources()[0].path
+    target = first
+    for part in parts:
+        if part.regularisation:
+            message = "are regularisation pictures; this trainer has no use for them, so they are left out."
+            report.problems.append(Problem(part.name, "regularisation", "warning", message))
+            continue
+        empty = next(walk_sources([Source(first)]), None) is None
+        plain = part.repeats == 1 and not part.caption
+        target = first
+        if not (plain and empty and first.is_relative_to(project.root)):
+            target = _free_folder(project.root, Path(part.name))
+        before = report.images
+        entries = [entry for item in part.items for entry in _item_entries(item)]
+        _copy(iter(entries), len(entries), target, report, on_progress)
+        if target != first and report.images > before:
+            project = project.add_source(
+                target.relative_to(project.root).as_posix(), part.repeats, part.caption
+            )
+    return report, target
+
+
+def _item_entries(item: imports.Item) -> Iterator[_Entry]:
+    rel = PurePosixPath(item.rel)
+    yield _Entry(rel, _opener(item.path))
+    if item.caption is not None:
+        data = (item.caption + "\n").encode("utf-8", "replace")
+        yield _Entry(rel.with_suffix(".txt"), lambda: io.BytesIO(data))
+        return
+    for suffix in CAPTION_SUFFIXES:
+        caption = item.path.with_suffix(suffix)
+        if caption.is_file():
+            yield _Entry(rel.with_suffix(suffix), _opener(caption))
+            break
 
 
 def _fits(source: Path, target: Path) -> bool:

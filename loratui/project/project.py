@@ -207,7 +207,7 @@ class Project:
             raise ProjectError(error.message, error.advice, error.problems) from error
         return Project.open(self.root)
 
-    def add_source(self, path: str, repeats: int = 1) -> Project:
+    def add_source(self, path: str, repeats: int = 1, caption: str = "") -> Project:
         """Add a `[[sources]]` to loratui.toml, comments kept.
 
         Raises:
@@ -219,7 +219,8 @@ class Project:
             if not self.places.get("sources.0"):  # the default source stands in no file yet
                 for source in self.sources:
                     append_table(self.file, "sources", {"path": source.path, "repeats": source.repeats})
-            append_table(self.file, "sources", {"path": path, "repeats": repeats})
+            more = {"caption": caption} if caption else {}
+            append_table(self.file, "sources", {"path": path, "repeats": repeats, **more})
         except ConfigError as error:
             raise ProjectError(error.message, error.advice, error.problems) from error
         return Project.open(self.root)

@@ -1,0 +1,163 @@
+"""All that is wrong with the pictures and captions of a project, and what a filter needs to know first.
+
+The screens and the command line ask the same questions here, so that they give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from loratui.dataset.audit import Finding, Text, audit
+from loratui.dataset.buckets import assign, buckets_of
+from loratui.dataset.query import Node, Not, SortKey, Term
+from loratui.dataset.rows import PictureRow
+from loratui.errors import Severity
+from loratui.project.collection import Collection
+
+MEASURED_FIELDS = frozenset({"blur", "sharpness", "dup", "problem"})
+"""Fields of the filter that are known only after the pictures were measured."""
+_ENLARGED = 2.0
+_LOOKS: dict[str, str] = {
+    "blurry": "look blurred.",
+    "dark": "are dark.",
+    "light": "are very light.",
+    "odd-aspect": "are much longer than wide, or the other way round.",
+    "low-information": "show little: one colour, or nearly.",
+}
+
+
+def fields_of(node: Node) -> set[str]:
+    """Names of the fields a filter asks for."""
+    if isinstance(node, Term):
+        return {node.field} - {""}
+    parts: Iterable[Node] = (node.part,) if isinstance(node, Not) else node.parts
+    return set().union(*map(fields_of, parts))
+
+
+def find_out(
+    collection: Collection,
+    node: Node | None = None,
+    keys: Sequence[SortKey] = (),
+    count_tokens: Callable[[str], int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[PictureRow]:
+    """Rows with all that a filter and an order ask for: measured, grouped, counted, audited where needed.
+
+    Args:
+        collection: refreshed by the caller.
+        node: the filter.
+        keys: the order.
+        count_tokens: counts CLIP tokens of a text.
+        on_progress: called with (done, of) while pictures are measured.
+    """
+    asked = (fields_of(node) if node is not None else set()) | {k.field for k in keys}
+    if asked & MEASURED_FIELDS:
+        measure(collection, on_progress)
+    rows = collection.rows()
+    if count_tokens is not None and "tokens" in asked:
+        for row in rows:
+            row.tokens = count_tokens(row.caption)
+    if "problem" in asked:
+        codes: defaultdict[str, list[str]] = defaultdict(list)
+        for finding in project_findings(collection, rows, count_tokens):
+            for path in finding.paths:
+                codes[path].append(finding.code)
+        for row in rows:
+            row.problems = tuple(dict.fromkeys((*row.problems, *codes.get(row.rel, ()))))
+    return rows
+
+
+def measure(collection: Collection, on_progress: Callable[[int, int], None] | None = None) -> None:
+    """Measure what is not measured yet, without thumbnails, and find near-duplicates."""
+    total = len(collection.index.unmeasured())
+    for done, _ in enumerate(collection.index.measure(), 1):
+        if on_progress is not None:
+            on_progress(done, total)
+    collection.regroup()
+
+
+def project_findings(
+    collection: Collection,
+    rows: Sequence[PictureRow],
+    count_tokens: Callable[[str], int] | None = None,
+) -> list[Finding]:
+    """Findings on files, looks, near-duplicates, buckets and captions, the worst first."""
+    texts = [
+        Text(r.rel, r.caption, r.known.caption_path is not None, r.known.encoding or "utf-8") for r in rows
+    ]
+    found = [*audit(texts, collection.project.trigger, count_tokens), *_files(rows)]
+    found += [*_looks(rows), *_doubles(collection, rows), *_small(collection, rows)]
+    order = {"error": 0, "warning": 1, "info": 2}
+    return sorted(found, key=lambda f: (order[f.severity], -f.share, f.code))
+
+
+def _files(rows: Sequence[PictureRow]) -> list[Finding]:
+    """Files that cannot be used, one finding a kind, and animations."""
+    by_code: defaultdict[str, list[PictureRow]] = defaultdict(list)
+    for row in rows:
+        if row.known.code:
+            by_code[row.known.code].append(row)
+    out = []
+    for code, hit in by_code.items():
+        message = f"{len(hit)} cannot be used: {hit[0].known.message}"
+        out.append(_finding(code, "error", message, hit, rows))
+    unmeasured = [r for r in rows if not r.known.code and r.known.measured not in ("", "ok")]
+    if unmeasured:
+        message = f"{len(unmeasured)} cannot be decoded: {unmeasured[0].known.measured}"
+        out.append(_finding("corrupt-image", "error", message, unmeasured, rows))
+    animated = [r for r in rows if r.known.frames > 1]
+    if animated:
+        out.append(
+            _finding(
+                "animated",
+                "info",
+                f"{len(animated)} are animations; the first frame is used.",
+                animated,
+                rows,
+            )
+        )
+    return out
+
+
+def _looks(rows: Sequence[PictureRow]) -> list[Finding]:
+    out = []
+    for code, words in _LOOKS.items():
+        hit = [r for r in rows if r.known.quality is not None and code in r.known.quality.findings()]
+        if hit:
+            # what most pictures look like is their style
+            severity: Severity = "info" if code != "blurry" and len(hit) * 2 > len(rows) else "warning"
+            out.append(_finding(code, severity, f"{len(hit)} {words}", hit, rows))
+    return out
+
+
+def _doubles(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
+    names = {str(r.known.path): r.rel for r in rows}
+    out = []
+    for group in collection.groups:
+        paths = tuple(names[c.path] for c in group.members if c.path in names)
+        if len(paths) < 2:
+            continue
+        what = "look the same" if group.sure else "look alike"
+        best = names.get(group.keep.path, "")
+        message = f"{len(paths)} pictures {what}; {best} is the largest and sharpest."
+        code = "near-duplicate" if group.sure else "similar-pictures"
+        severity: Severity = "warning" if group.sure else "info"
+        out.append(Finding(code, severity, message, paths, best, len(paths) / max(1, len(rows))))
+    return out
+
+
+def _small(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
+    """Pictures that the trainer has to enlarge twice, as `scan` says of each."""
+    buckets = buckets_of(collection.data)
+    hit = [
+        r for r in rows if r.width and r.height and assign(r.width, r.height, buckets).upscale >= _ENLARGED
+    ]
+    message = f"{len(hit)} are small for their bucket: enlarged {_ENLARGED:g} times or more."
+    return [_finding("small-image", "warning", message, hit, rows)] if hit else []
+
+
+def _finding(
+    code: str, severity: Severity, message: str, hit: Sequence[PictureRow], rows: Sequence[PictureRow]
+) -> Finding:
+    return Finding(code, severity, message, tuple(r.rel for r in hit), share=len(hit) / max(1, len(rows)))
