@@ -7,17 +7,22 @@ taken, 16-bit and float greys are brought to 8 bits, everything becomes RGB.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from loratui.dataset.buckets import Bucket, Size, place
+from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels."""
 
+_ENLARGED = 16
+"""Beyond so many times the area, a crop is scaled alone: the whole would take gigabytes."""
 ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,6 +32,12 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+
+_CLOCKWISE = {  # Pillow counts the other way round
+    90: Image.Transpose.ROTATE_270,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_90,
 }
 
 
@@ -54,8 +65,40 @@ def oriented_size(image: Image.Image) -> Size:
     return (height, width) if orientation(image) >= 5 else (width, height)
 
 
+def trained_pixels(path: Path, bucket: Bucket | Size, frame: Frame = PLAIN) -> Image.Image:
+    """What the trainer sees of a picture: turned and mirrored as its frame says, scaled, cropped. 8-bit RGB.
+
+    Args:
+        path: of the picture.
+        bucket: from `framing.framed` with the same frame, or a plain (width, height) in px.
+        frame: its turn and mirroring; the crop is the bucket's.
+
+    Raises:
+        DatasetError: the file cannot be read or decoded; the message says why.
+    """
+    return fit(turned(open_rgb(path), frame), bucket)
+
+
+def turned(image: Image.Image, frame: Frame) -> Image.Image:
+    """An upright picture turned and mirrored as its frame says."""
+    if frame.turn:
+        image = image.transpose(_CLOCKWISE[frame.turn])
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frame.mirror else image
+
+
 def open_rgb(path: Path) -> Image.Image:
     """Decode a picture as the trainer sees it: upright, opaque, 8-bit RGB.
+
+    Raises:
+        DatasetError: the file cannot be read or decoded; the message says why.
+    """
+    with decoded(path) as (image, turn):
+        return upright(_to_rgb(image), turn)
+
+
+@contextmanager
+def decoded(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """A picture file, decoded, and its EXIF orientation; whatever goes wrong is told as one kind of error.
 
     Raises:
         DatasetError: the file cannot be read or decoded; the message says why.
@@ -64,9 +107,11 @@ def open_rgb(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size limits are judged by the scan
             with Image.open(path) as image:
-                turn = _TURNS.get(orientation(image))
+                turn = orientation(image)  # before the pixels: decoding may find another, behind them
                 image.load()
-                rgb = _to_rgb(image)
+                yield image, turn
+    except DatasetError:
+        raise
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is not there any more.", "Scan the dataset again.") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
@@ -74,7 +119,12 @@ def open_rgb(path: Path) -> Image.Image:
             f"{path} cannot be decoded: {reason(error)}.",
             "Replace the picture or move it out of the dataset.",
         ) from error
-    return rgb.transpose(turn) if turn is not None else rgb
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """What was made of a picture, turned as its EXIF orientation says."""
+    turn = _TURNS.get(orientation)
+    return image.transpose(turn) if turn is not None else image
 
 
 def reason(error: BaseException) -> str:
@@ -107,14 +157,21 @@ def _grey(image: Image.Image, factor: float) -> Image.Image:
 
 
 def fit(image: Image.Image, bucket: Bucket | Size) -> Image.Image:
-    """Scale an upright RGB picture to cover the bucket and crop the rest at its centre.
+    """Scale an upright picture as its bucket says and keep the bucket's part of it.
 
     Args:
-        image: from `open_rgb`.
+        image: from `open_rgb`, turned; or a mask of it.
         bucket: a `Bucket` of this picture (its crop is obeyed), or a plain (width, height) in px.
     """
     if not isinstance(bucket, Bucket):
         bucket = place(image.width, image.height, bucket)
+    width, height = bucket.scaled
+    if width * height > _ENLARGED * image.width * image.height:
+        # a small part of a picture, much enlarged: only that part is made
+        left, top, right, bottom = bucket.crop
+        x, y = image.width / width, image.height / height
+        part = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
+        return image.resize(bucket.size, Image.Resampling.LANCZOS, box=part)
     if image.size != bucket.scaled:
         image = image.resize(bucket.scaled, Image.Resampling.LANCZOS)
     if bucket.crop != (0, 0, *bucket.scaled):

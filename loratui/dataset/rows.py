@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -15,12 +14,14 @@ from typing import Any
 from loratui.config.schema import DataConfig
 from loratui.dataset.buckets import assign, buckets_of
 from loratui.dataset.duplicates import Candidate, Group
+from loratui.dataset.framing import PLAIN, Frame, framed
 from loratui.dataset.index import Indexed
+from loratui.dataset.masks import Mask, MaskFinder
 from loratui.dataset.quality import BLURRY
+from loratui.dataset.scan import SUFFIXES
 from loratui.dataset.tags import detect_kind, split_caption
 
 KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
-_MASK = "-masklabel.png"
 
 
 @dataclass
@@ -38,7 +39,8 @@ class PictureRow:
         score: given by a scorer.
         stars: given by hand.
         dup: pictures in its group of near-duplicates.
-        mask: whether it has one.
+        mask: which part of it counts, None for all of it.
+        frame: how it is turned and cropped, chosen by hand.
         edited: whether its caption was changed in this project.
         pinned: whether its caption is kept from batches.
         marked: whether it is marked.
@@ -55,11 +57,12 @@ class PictureRow:
     score: float | None = None
     stars: int | None = 0
     dup: int | None = 0
-    mask: bool = False
+    mask: Mask | None = None
     edited: bool = False
     pinned: bool = False
     marked: bool = False
     chosen_kind: str = ""
+    frame: Frame = PLAIN
 
     @property
     def path(self) -> str:
@@ -116,6 +119,8 @@ class Facts:
         groups: near-duplicates.
         findings: codes of further findings (audit, scan) of a picture.
         tokens: CLIP tokens of a picture's caption.
+        frames: turns and crops chosen by hand.
+        alpha: pictures whose alpha channel is their mask.
     """
 
     sources: Mapping[Path, tuple[str, int]]
@@ -126,6 +131,8 @@ class Facts:
     groups: tuple[Group, ...] = ()
     findings: Mapping[Path, tuple[str, ...]] | None = None
     tokens: Mapping[Path, int] | None = None
+    frames: Mapping[Path, Frame] | None = None
+    alpha: frozenset[Path] = frozenset()
 
 
 def make_rows(
@@ -139,12 +146,14 @@ def make_rows(
     stars, kinds, scores = (facts.notes.get(n, no_notes) for n in ("stars", "kind", "score"))
     findings = facts.findings or {}
     tokens = facts.tokens or {}
+    frames, masks = facts.frames, MaskFinder(SUFFIXES)
     out = []
     for known in pictures:
         path = known.path
         folder = folders.of(path)
-        bucket = sizes.of(known.width, known.height)
-        codes: Iterable[str] = notices(known, sizes.enlarged(known.width, known.height), folder.caption)
+        frame = frames.get(path, PLAIN) if frames else PLAIN
+        bucket, enlarged = sizes.of(known.width, known.height, frame)
+        codes: Iterable[str] = notices(known, enlarged, folder.caption)
         if path in findings:
             codes = dict.fromkeys((*codes, *findings[path]))
         caption_path = known.caption_path or path.with_suffix(".txt")
@@ -160,11 +169,12 @@ def make_rows(
                 scores.get(path),
                 stars.get(path, 0),
                 dup.get(path, 0),
-                path.stem + _MASK in folder.masks if folder.masks else False,
+                masks.of(path, path in facts.alpha),
                 caption_path in facts.edited,
                 caption_path in facts.pinned,
                 path in facts.marked,
                 str(kinds.get(path, "")),
+                frame,
             )
         )
     return out
@@ -208,29 +218,25 @@ class _Buckets:
         self._sizes = buckets_of(data)
         self._known: dict[tuple[int, int], tuple[str, float]] = {(0, 0): ("", 1.0)}
 
-    def _at(self, width: int, height: int) -> tuple[str, float]:
+    def of(self, width: int, height: int, frame: Frame) -> tuple[str, float]:
+        if not frame.plain and width and height:
+            bucket = framed(width, height, frame, self._sizes)
+            return f"{bucket.width}x{bucket.height}", bucket.upscale
         found = self._known.get((width, height))
         if found is None:
             bucket = assign(width, height, self._sizes)
             found = self._known[width, height] = (f"{bucket.width}x{bucket.height}", bucket.upscale)
         return found
 
-    def of(self, width: int, height: int) -> str:
-        return self._at(width, height)[0] if width and height else ""
-
-    def enlarged(self, width: int, height: int) -> float:
-        return self._at(width, height)[1] if width and height else 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """What all pictures of one folder share: how their paths begin, source, repeats, masks."""
+    """What all pictures of one folder share: how their paths begin, source, repeats."""
 
     prefix: str
     source: str
     repeats: int
     caption: str
-    masks: frozenset[str]
 
 
 class _Folders:
@@ -256,10 +262,7 @@ class _Folders:
             match = KOHYA.match(folder.relative_to(place).parts[0])
             if match and int(match[1]) >= 1:
                 repeats, caption = repeats * int(match[1]), match[2]
-        masks: set[str] = set()
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            masks.update(e.name for e in entries if e.name.endswith(_MASK))
-        return _Folder("" if shown == "." else f"{shown}/", source, repeats, caption, frozenset(masks))
+        return _Folder("" if shown == "." else f"{shown}/", source, repeats, caption)
 
 
 def candidates(pictures: Iterable[Indexed]) -> list[Candidate]:

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from PIL import Image
 
 from loratui.config.schema import DataConfig
 from loratui.dataset import sidecar
-from loratui.dataset.buckets import Bucket, Size, assign, buckets_of
+from loratui.dataset.buckets import Bucket, Size, buckets_of
+from loratui.dataset.framing import PLAIN, Frame, framed
+from loratui.dataset.masks import Mask, MaskFinder, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
 from loratui.errors import DatasetError, Problem
 
@@ -68,6 +70,8 @@ class Picture:
         repeats: of its source or kohya folder.
         source: the source folder it came from.
         problems: findings about this picture.
+        frame: how it is turned and cropped, chosen by hand.
+        mask: which part of it counts, None for all of it.
     """
 
     path: Path
@@ -79,6 +83,8 @@ class Picture:
     repeats: int
     source: Path
     problems: tuple[Problem, ...] = ()
+    frame: Frame = PLAIN
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,8 @@ class Scan:
                 {"width": b.width, "height": b.height, "images": b.images, "repeated": b.repeated}
                 for b in self.buckets
             ],
+            "framed": sum(not p.frame.plain for p in self.pictures),
+            "masks": sum(p.mask is not None for p in self.pictures),
             "problems": [p.as_dict() for p in self.problems],
         }
 
@@ -136,6 +144,8 @@ def scan(
     data: DataConfig | None = None,
     on_progress: Callable[[int], None] | None = None,
     look: Look | None = None,
+    frames: Mapping[Path, Frame] | None = None,
+    alpha: Container[Path] = (),
 ) -> Scan:
     """Read all sources.
 
@@ -145,9 +155,12 @@ def scan(
         data: settings the buckets are made from.
         on_progress: called with the count of pictures read, now and then.
         look: where header and caption of a picture come from; the disk, unless an index knows them.
+        frames: pictures that are turned or cropped by hand.
+        alpha: pictures whose alpha channel is their mask.
     """
     data = data or DataConfig()
     look = look or Look(read_header, sidecar.read_caption)
+    frames, masks = frames or {}, MaskFinder(SUFFIXES)
     walk = _Walk(root)
     for source in sources:
         walk.source(source)
@@ -155,18 +168,26 @@ def scan(
     for found in walk.files:
         picture = _read(found, walk.problems, look)
         if picture is not None:
-            pictures.append(picture)
+            frame, mask = frames.get(found.path, PLAIN), masks.of(found.path, found.path in alpha)
+            pictures.append(
+                picture if frame.plain and mask is None else replace(picture, frame=frame, mask=mask)
+            )
         if on_progress is not None and len(pictures) % 200 == 0:
             on_progress(len(pictures))
     pictures = _check_shared(pictures)
     pictures.sort(key=lambda p: natural_key(p.rel))
     buckets = buckets_of(data)
     for index, picture in enumerate(pictures):
-        finding = _check_size(picture, assign(picture.width, picture.height, buckets))
+        finding = _check_size(picture, bucket_of(picture, buckets))
         if finding is not None:
             pictures[index] = replace(picture, problems=(*picture.problems, finding))
     problems = (*walk.problems, *(f for p in pictures for f in p.problems))
     return Scan(tuple(pictures), problems, count_buckets(pictures, buckets))
+
+
+def bucket_of(picture: Picture, buckets: Sequence[Size]) -> Bucket:
+    """Where a picture lands, with its scale and crop."""
+    return framed(picture.width, picture.height, picture.frame, buckets)
 
 
 def count_buckets(pictures: Iterable[Picture], buckets: list[Size]) -> tuple[BucketCount, ...]:
@@ -174,7 +195,7 @@ def count_buckets(pictures: Iterable[Picture], buckets: list[Size]) -> tuple[Buc
     images: Counter[Size] = Counter()
     repeated: Counter[Size] = Counter()
     for picture in pictures:
-        size = assign(picture.width, picture.height, buckets).size
+        size = bucket_of(picture, buckets).size
         images[size] += 1
         repeated[size] += picture.repeats
     order = sorted(images, key=lambda s: (-repeated[s], s))
@@ -235,11 +256,13 @@ class _Walk:
     def _folder(
         self, folder: Path, entries: list[os.DirEntry[str]], source: Source, repeats: int, caption: str
     ) -> None:
+        names = [entry.name for entry in entries]
         for entry in entries:
             if _hidden(entry.name):
                 continue
             if _is_dir(entry):
-                inner = None if entry.path == self._runs else self._entries(Path(entry.path))
+                aside = entry.path == self._runs or is_mask_folder(Path(entry.path), names, SUFFIXES)
+                inner = None if aside else self._entries(Path(entry.path))
                 if inner is not None:
                     self._folder(Path(entry.path), inner, source, repeats, caption)
             elif _is_picture(entry.name) and entry.path not in self._seen:

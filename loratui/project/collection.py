@@ -18,6 +18,7 @@ from loratui.dataset.batch import Batch
 from loratui.dataset.duplicates import Group, groups
 from loratui.dataset.edits import Operation
 from loratui.dataset.exports import Exported, ExportPicture, Format, export
+from loratui.dataset.framing import Frame
 from loratui.dataset.index import Index, Indexed, Refreshed
 from loratui.dataset.measure_pool import Measured
 from loratui.dataset.rows import Facts, PictureRow, candidates, make_rows
@@ -25,6 +26,7 @@ from loratui.dataset.scan import Look, Scan, natural_key, scan, walk_sources
 from loratui.dataset.sidecar import Caption, read_caption
 from loratui.dataset.tags import Kind
 from loratui.errors import DatasetError, Problem
+from loratui.project.framing import framing, set_alpha, set_frames
 from loratui.project.history import Actor, FileChange, History, NoteChange, Outcome, from_batch
 from loratui.project.history_log import Entry
 from loratui.project.project import Project
@@ -87,12 +89,15 @@ class Collection:
     def _facts(self) -> Facts:
         sources = {s.path: (s.path.name, s.repeats) for s in self._sources}
         notes = {name: self.history.notes(name) for name in ("stars", "kind", "score")}
+        frames, alpha = framing(self.project.root, self.history)
         return Facts(
             sources,
             notes,
             frozenset(self.history.edited()),
             frozenset(self.history.pinned()),
             groups=self.groups,
+            frames=frames,
+            alpha=alpha,
         )
 
     def refresh(self, on_progress: Callable[[int], None] | None = None) -> Refreshed:
@@ -129,7 +134,11 @@ class Collection:
                 found.caption, where or path.with_suffix(".txt"), where is not None, found.encoding
             )
 
-        return scan(self._sources, root=self.project.root, data=self.data, look=Look(header, caption))
+        frames, alpha = framing(self.project.root, self.history)
+        look = Look(header, caption)
+        return scan(
+            self._sources, root=self.project.root, data=self.data, look=look, frames=frames, alpha=alpha
+        )
 
     def measure(self) -> Generator[Measured, None, None]:
         """Measure what is not measured yet and make thumbnails, picture by picture as they are ready."""
@@ -189,6 +198,24 @@ class Collection:
         """Keep a value about each picture (`stars`, `kind`) as one step; None forgets it."""
         notes = [NoteChange(picture, name, value) for picture, value in values.items()]
         return self.history.commit((), Actor("hand"), label, notes)
+
+    def frame(self, chosen: Mapping[Path, Frame]) -> Outcome:
+        """Keep turn and crop of pictures, as one step; the files are never touched.
+
+        Raises:
+            DatasetError: the history cannot be written.
+            LockedError: another process holds it.
+        """
+        return set_frames(self.history, chosen)
+
+    def use_alpha(self, pictures: Mapping[Path, bool]) -> Outcome:
+        """Say whether the alpha channel of pictures is their mask, as one step.
+
+        Raises:
+            DatasetError: the history cannot be written.
+            LockedError: another process holds it.
+        """
+        return set_alpha(self.history, pictures)
 
     # --- undo and trash ---------------------------------------------------------------------------------
 
@@ -276,7 +303,7 @@ class Collection:
         for row in rows:
             path = row.known.path
             place = next((s.path for s in self._sources if path.is_relative_to(s.path)), path.parent)
-            mask = path.with_name(path.stem + "-masklabel.png") if row.mask else None
+            mask = row.mask.path if row.mask is not None and row.mask.kind == "file" else None
             rel = path.relative_to(place).as_posix()
             pictures.append(
                 ExportPicture(path, rel, row.caption, row.repeats or 1, row.source or "pictures", mask)

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratui.config.schema import RunConfig
-from loratui.dataset.buckets import assign, buckets_of
-from loratui.dataset.scan import Picture, Scan
+from loratui.dataset.buckets import buckets_of
+from loratui.dataset.scan import Picture, Scan, bucket_of
 from loratui.errors import DatasetError
 from loratui.project.regularisation import class_pictures
 
 if TYPE_CHECKING:
     from loratui.project.project import Project
     from loratui.runs.directory import RunDir
-
-
-MASK_ENDING = "-masklabel.png"
-"""What a mask beside a picture is called after its stem (OneTrainer's name)."""
 
 
 def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = None) -> int:
@@ -60,30 +56,45 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
     """The manifest's objects.
 
     `repeats` is the folder's own: the trainer multiplies it by data.repeats. Pictures without a caption get
-    the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON.
+    the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON. Sizes are those after
+    the turn; `turn`, `mirror` and `mask` stand only where there is one.
     """
     buckets = buckets_of(config.data)
     found: list[dict[str, Any]] = []
     for picture in pictures:
-        bucket = assign(picture.width, picture.height, buckets)
+        bucket = bucket_of(picture, buckets)
+        width, height = picture.frame.size(picture.width, picture.height)
         found.append(
             {
                 "path": str(picture.path),
                 "rel": picture.rel,
                 "hash": content_hash(picture.path),
-                "width": picture.width,
-                "height": picture.height,
+                "width": width,
+                "height": height,
                 "caption": picture.caption or trigger,
                 "repeats": picture.repeats,
                 "bucket": list(bucket.size),
                 "scaled": list(bucket.scaled),
                 "crop": list(bucket.crop),
+                **_extra(picture, config.objective.masked),
             }
         )
-        mask = picture.path.with_name(picture.path.stem + MASK_ENDING)
-        if config.objective.masked and mask.is_file():
-            found[-1] |= {"mask": str(mask), "mask_hash": content_hash(mask)}
     return found
+
+
+def _extra(picture: Picture, masked: bool) -> dict[str, Any]:
+    """What only some pictures have."""
+    out: dict[str, Any] = {}
+    if picture.frame.turn:
+        out["turn"] = picture.frame.turn
+    if picture.frame.mirror:
+        out["mirror"] = True
+    if masked and picture.mask is not None:
+        path = picture.mask.path
+        out |= {"mask": str(path), "mask_hash": content_hash(path)}
+        if picture.mask.kind == "alpha":
+            out["mask_alpha"] = True
+    return out
 
 
 def content_hash(path: Path) -> str:

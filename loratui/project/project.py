@@ -232,10 +232,13 @@ class Project:
         return [Source(_absolute(self.root, s.path), s.repeats, s.caption) for s in self.sources]
 
     def scan(self, data: DataConfig | None = None, on_progress: Callable[[int], None] | None = None) -> Scan:
-        """Read the project's pictures and captions."""
+        """Read the project's pictures and captions, with the crops, turns and masks that were chosen."""
         from loratui.dataset.scan import scan
+        from loratui.project.framing import framing
 
-        return scan(self.scan_sources(), root=self.root, data=data, on_progress=on_progress)
+        frames, alpha = framing(self.root)
+        sources = self.scan_sources()
+        return scan(sources, root=self.root, data=data, on_progress=on_progress, frames=frames, alpha=alpha)
 
     def load_preset(self, name: str | None = None) -> Preset | None:
         """A preset by name, else the project's own choice; None when it has none."""

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratui.dataset import masks
 from loratui.dataset.scan import SUFFIXES as PICTURES
 from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.errors import DatasetError
 from loratui.project.history_log import sync_folder
-
-_MASK = "-masklabel.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,10 @@ def _companions(picture: Path) -> list[Path]:
         if sibling != picture and sibling.stem == stem and sibling.suffix.lower() in PICTURES:
             return []
     found = [picture.with_suffix(s) for s in CAPTIONS]
-    found.append(picture.with_name(stem + _MASK))
+    found.append(picture.with_name(stem + masks.BESIDE))
+    mask = masks.MaskFinder(PICTURES).of(picture)
+    if mask is not None and mask.path not in found:
+        found.append(mask.path)
     return [f for f in found if os.path.lexists(f)]
 
 

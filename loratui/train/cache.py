@@ -21,7 +21,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from loratui.dataset.pixels import fit, open_rgb
+from loratui.dataset.masks import Mask, mask_pixels
+from loratui.dataset.pixels import trained_pixels
 from loratui.errors import DatasetError
 from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.samples import Picture
@@ -92,10 +93,11 @@ class Cache:
         self._text = TensorStore(folder / "text")
 
     def latent_key(self, picture: Picture, flip: bool) -> str:
-        """Hash of the picture's bytes, scaling, crop, mirroring, and of the codec."""
-        bucket = picture.bucket
+        """Hash of the picture's bytes, turn, scaling, crop, mirroring, and of the codec."""
+        bucket, frame = picture.bucket, picture.frame
+        turn = ((frame.turn, frame.mirror),) if frame.turn or frame.mirror else ()
         return _digest(
-            FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32"
+            FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32", *turn
         )
 
     def text_key(self, caption: str) -> str:
@@ -124,8 +126,10 @@ class Cache:
         """
         if picture.mask is None:
             return torch.ones(size)
-        bucket = picture.bucket
-        key = _digest(FORMAT, "mask", picture.mask_hash, bucket.scaled, bucket.crop, flip, size)
+        bucket, frame = picture.bucket, picture.frame
+        other = (frame.turn, frame.mirror, picture.mask_alpha)
+        more = (other,) if any(other) else ()
+        key = _digest(FORMAT, "mask", picture.mask_hash, bucket.scaled, bucket.crop, flip, size, *more)
         entry = self._latents.get(key)
         if entry is None:
             if hashlib.sha256(_bytes(picture.mask)).hexdigest() != picture.mask_hash:
@@ -133,7 +137,8 @@ class Cache:
                     f"{picture.mask} has changed since the run was started.",
                     "Start a new run to train with the new mask.",
                 )
-            grey = fit(open_rgb(picture.mask), bucket).convert("L")
+            mask = Mask(picture.mask, "alpha" if picture.mask_alpha else "file")
+            grey = mask_pixels(mask, bucket, frame)
             pixels_HW = torch.from_numpy(np.array(grey, dtype=np.float32)) / 255.0
             if flip:
                 pixels_HW = pixels_HW.flip(-1)
@@ -196,7 +201,7 @@ class Cache:
                 f"{picture.path} has changed since the run was started.",
                 "Start a new run to train on the new picture.",
             )
-        pixels = np.array(fit(open_rgb(picture.path), picture.bucket), dtype=np.float32)
+        pixels = np.array(trained_pixels(picture.path, picture.bucket, picture.frame), dtype=np.float32)
         pixels_CHW = torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
         if flip:
             pixels_CHW = pixels_CHW.flip(-1)

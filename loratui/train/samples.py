@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratui.dataset.buckets import Bucket
+from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture as it was at launch. Sizes in px.
+    """One picture as it was at launch. Sizes in px, after the turn.
 
     Attributes:
-        mask: its mask, None for none, with the SHA-256 of the file.
+        mask: the file that holds its mask, None for none, with the SHA-256 of the file.
+        mask_alpha: the mask is the alpha channel of that file.
+        frame: how it is turned and mirrored; the crop is the bucket's.
         weight: multiplies its loss.
         reg: of the class in general, not the project's own.
     """
@@ -29,6 +32,8 @@ class Picture:
     size: tuple[int, int] = (0, 0)
     mask: Path | None = None
     mask_hash: str = ""
+    mask_alpha: bool = False
+    frame: Frame = PLAIN
     weight: float = 1.0
     reg: bool = False
 
@@ -69,7 +74,9 @@ def _picture(entry: dict[str, object]) -> Picture:
         bucket=bucket,
         mask=Path(str(entry["mask"])) if entry.get("mask") else None,
         mask_hash=str(entry.get("mask_hash") or ""),
+        mask_alpha=bool(entry.get("mask_alpha", False)),
         weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
         reg=bool(entry.get("reg", False)),
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
+        frame=Frame(int(entry.get("turn", 0)), bool(entry.get("mirror", False))),  # type: ignore[call-overload]
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import Bucket, assign, buckets_of
+from loratui.dataset.buckets import Bucket, buckets_of
+from loratui.dataset.framing import Frame, framed
 from loratui.dataset.rows import INFO, PictureRow
 
 
@@ -60,9 +61,19 @@ def signs(row: PictureRow, data: DataConfig, calm: frozenset[str] = INFO) -> lis
     if row.dup:
         out.append(Sign("≈", f"{row.dup} alike", f"{row.dup} pictures look alike: keep the best."))
     out.sort(key=lambda s: s.calm)
-    if row.mask:
-        out.append(Sign("◪", "mask", "Has a mask.", True))
+    if not row.frame.plain:
+        out.append(Sign("⊡", "framed", f"{_framed(row.frame)} by hand; the file is as it was.", True))
+    if row.mask is not None:
+        where = "its alpha channel" if row.mask.kind == "alpha" else row.mask.path.name
+        out.append(Sign("◪", "mask", f"Has a mask: {where}.", True))
     return out
+
+
+def _framed(frame: Frame) -> str:
+    done = [f"turned by {frame.turn}°"] if frame.turn else []
+    done += ["mirrored"] if frame.mirror else []
+    done += ["cropped"] if frame.box is not None else []
+    return ", ".join(done).capitalize()
 
 
 @lru_cache(8)
@@ -71,11 +82,11 @@ def _sizes(data: DataConfig) -> tuple[tuple[int, int], ...]:
 
 
 @lru_cache(4096)
-def _bucket(width: int, height: int, data: DataConfig) -> Bucket:
-    return assign(width, height, _sizes(data))
+def _bucket(width: int, height: int, frame: Frame, data: DataConfig) -> Bucket:
+    return framed(width, height, frame, _sizes(data))
 
 
 def bucket_of(row: PictureRow, data: DataConfig) -> Bucket | None:
     """The bucket of a picture under these settings, None when it cannot be read."""
     known = row.known
-    return _bucket(known.width, known.height, data) if known.width and known.height else None
+    return _bucket(known.width, known.height, row.frame, data) if known.width and known.height else None
