@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratui.config.schema import RunConfig
 from loratui.dataset.buckets import buckets_of
+from loratui.dataset.masks import BESIDE as MASK_ENDING
 from loratui.dataset.scan import Picture, Scan, bucket_of
 from loratui.errors import DatasetError
 from loratui.project.regularisation import class_pictures
@@ -17,6 +18,8 @@ from loratui.project.regularisation import class_pictures
 if TYPE_CHECKING:
     from loratui.project.project import Project
     from loratui.runs.directory import RunDir
+
+__all__ = ["MASK_ENDING", "content_hash", "rows", "write"]
 
 
 def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = None) -> int:

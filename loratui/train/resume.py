@@ -51,6 +51,7 @@ def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], part
     rows = repr(
         [
             (p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop, p.mask_hash, p.weight)
+            + (() if p.frame.plain else (p.frame.turn, p.frame.mirror))
             for p in pictures
         ]
     )

@@ -99,6 +99,8 @@ def test_a_mask_lies_over_the_latents_as_the_picture_does(tmp_path: Path, parts,
 
     from PIL import Image
 
+    from loratui.dataset.masks import MaskFinder
+    from loratui.dataset.scan import SUFFIXES
     from loratui.dataset.scan import Picture as Scanned
     from loratui.errors import DatasetError
     from loratui.project.manifest import MASK_ENDING, rows
@@ -109,7 +111,9 @@ def test_a_mask_lies_over_the_latents_as_the_picture_does(tmp_path: Path, parts,
     mask.paste(255, (0, 0, width // 2, height))
     path = picture.path.with_name(picture.path.stem + MASK_ENDING)
     mask.save(path)
-    scanned = Scanned(picture.path, picture.rel, width, height, "c", None, 1, picture.path.parent)
+    place = picture.path.parent
+    found = MaskFinder(SUFFIXES).of(picture.path)
+    scanned = Scanned(picture.path, picture.rel, width, height, "c", None, 1, place, mask=found)
     assert "mask" not in rows((scanned,), kit.tiny_config())[0]
     row = rows((scanned,), kit.tiny_config(objective__masked=True))[0]
     assert row["mask"] == str(path)
