@@ -79,6 +79,16 @@ BACKGROUNDS = (
     "background: {b}", "background {b}", "backdrop: {b}", "the background is {b}", "in front of {b}",
     "{b} bg", "on a {b} wall", "plain {b} background", "in front of a {b} wall", "background in {b}",
 )  # fmt: skip
+FRAMES = (
+    "a {b} picture with {s}", "a {b} image of {s}", "{b} canvas with {s} in front", "on {b}, {s}",
+    "on a {b} background there is {s}", "against {b}: {s}", "a {b} page showing {s}", "{b} room, {s}",
+    "the wall is {b} and there is {s}", "{b} all around, {s}", "all {b} except for {s}", "{b} sky with {s}",
+    "{b} paper and {s} drawn in the middle", "a {b} field that holds {s}", "{b} poster with {s}",
+    "make it {b} with {s}", "a scene in {b}, {s} in it", "{b} drawing, {s} stands out", "in a {b} place {s}",
+    "{s}, everything else is {b}", "{s} surrounded by {b}", "{s} painted over {b}", "{s} and {b} around it",
+    "{s} with {b} behind it", "{s} on a {b} sheet", "{s} where the backdrop is {b}", "around {s} it is {b}",
+    "{s} in a {b} room", "behind {s} there is {b}", "{s} lying on a {b} table", "{s} under a {b} sky",
+)  # fmt: skip
 ONSETS = (
     "b",
     "d",
@@ -199,6 +209,14 @@ def join_things(phrases: list[str], rng: random.Random) -> str:
     return glue.join(phrases) if len(phrases) == 2 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
+def framed(subject: str, scene: Scene, rng: random.Random) -> str:
+    """Return subject and background in one clause, the background first in half of them."""
+    text = rng.choice(FRAMES).format(b=colour_word(scene.background, rng), s=subject)
+    if rng.random() < 0.2:
+        text = f"{rng.choice(FILLERS)}, {text}"
+    return f"{text}, {rng.choice(FILLERS)}" if rng.random() < 0.2 else text
+
+
 def caption(scene: Scene, rng: random.Random) -> str:
     """Return one of the many captions of a scene; some leave things out, some add noise."""
     parts: list[str] = []
@@ -209,6 +227,8 @@ def caption(scene: Scene, rng: random.Random) -> str:
             subject = f"{rng.choice(PREFIXES)} {subject}"
         if rng.random() < 0.18:
             subject = f"{rng.choice(('sks', 'xyz', 'ohwx', nonsense(rng), nonsense(rng)))} {subject}"
+        if rng.random() < 0.25:
+            return framed(subject, scene, rng)
         parts.append(subject)
         if len(scene.things) == 1 and rng.random() < 0.35:
             parts.append(place_phrase(scene.things[0], rng))

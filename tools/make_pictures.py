@@ -1,14 +1,15 @@
 """Make what the README shows: the app's picture, the before/after sheet, the table of presets.
 
 python tools/make_pictures.py table            only the table (no torch)
-python tools/make_pictures.py app              docs/monitor.png from the recorded run
-python tools/make_pictures.py robot RUN        docs/robot.png from a finished demo run
-python tools/make_pictures.py                  table and app
+python tools/make_pictures.py app RUN          docs/monitor.png, from a finished demo run played again
+python tools/make_pictures.py robot RUN        docs/robot.png, from a finished demo run
+python tools/make_pictures.py                  all of it, from a demo trained now (minutes)
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -74,10 +75,19 @@ def write_table() -> None:
     README.write_text(text, "utf-8")
 
 
-def shoot() -> None:
-    """The monitor on the recorded run, as PNG, drawn cell by cell."""
+def train_demo(folder: Path) -> Path:
+    """Train the demo in a folder; its run directory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loratui", "demo", str(folder / "demo"), "--headless", "--json"],
+        check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return Path(json.loads(done.stdout)["run"])
+
+
+def shoot(run: Path) -> None:
+    """The monitor at three fifths of a run, as PNG, drawn cell by cell."""
     DOCS.mkdir(exist_ok=True)
-    picture, recorded = ROOT / "tests" / "snapshot" / "picture.py", ROOT / "tests" / "data" / "recorded_run"
+    picture = ROOT / "tests" / "snapshot" / "picture.py"
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "my-robot"
         project.mkdir()
@@ -88,7 +98,7 @@ def shoot() -> None:
                 str(DOCS / "monitor.png"),
                 "120x40",
                 str(project),
-                f"replay={next(recorded.iterdir())}",
+                f"replay={run}",
                 "replay_share=0.62",
                 "wait:4",
             ],
@@ -153,14 +163,16 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["table", "app", "robot"])
     parser.add_argument("run", nargs="?", type=Path)
     args = parser.parse_args()
-    if args.what in (None, "table"):
-        write_table()
-    if args.what in (None, "app"):
-        shoot()
-    if args.what == "robot":
-        if args.run is None:
-            parser.error("robot needs the directory of a finished demo run")
-        robot(args.run)
+    if args.what in ("app", "robot") and args.run is None:
+        parser.error(f"{args.what} needs the directory of a finished demo run")
+    with tempfile.TemporaryDirectory() as folder:
+        run = args.run or (train_demo(Path(folder)) if args.what is None else Path())
+        if args.what in (None, "table"):
+            write_table()
+        if args.what in (None, "app"):
+            shoot(run)
+        if args.what in (None, "robot"):
+            robot(run)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def shard_scenes(width_px: int, height_px: int, shard: int, n: int) -> list[Scen
 
 def cache_latents(work: Path, shards: int, n: int = 2000) -> None:
     """Draw and encode `shards` shards of `n` square scenes, and a twentieth as many of the other sizes."""
-    codec = load_codec(work)
+    codec = load_codec(work).to(memory_format=torch.channels_last)  # five times faster here than contiguous
     for width_px, height_px, share in SIZES:
         for shard in range(max(1, round(shards * share))):
             path = work / f"latents_{width_px}x{height_px}_{shard:03}.safetensors"
@@ -39,9 +39,10 @@ def cache_latents(work: Path, shards: int, n: int = 2000) -> None:
                 continue
             latents = []
             images = [draw(s) for s in shard_scenes(width_px, height_px, shard, n)]
-            for i in range(0, n, 50):
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                    latents.append(codec.encode(to_tensor(images[i : i + 50])).latent_dist.mode().float())
+            for i in range(0, n, 16):
+                batch_BCHW = to_tensor(images[i : i + 16]).contiguous(memory_format=torch.channels_last)
+                with torch.no_grad():
+                    latents.append(codec.encode(batch_BCHW).latent_dist.mode().contiguous())
             latents_BCHW = torch.cat(latents)
             save_file({"latents": latents_BCHW.to(torch.float16).contiguous()}, path)
             print(path.name, f"std {latents_BCHW.std():.3f}", flush=True)
@@ -147,15 +148,16 @@ def train_unet(work: Path, seconds: float, batch: int = 32, peak_lr: float = 6e-
         unet.load_state_dict(part(flat, "unet"))
         text.load_state_dict(part(flat, "text"))
         ema_unet, ema_text = part(flat, "ema_unet"), part(flat, "ema_text")
-        set_moments(optimizer, part(flat, "adam"))
+        if moments := part(flat, "adam"):  # absent when a finished base is trained on
+            set_moments(optimizer, moments)
         progress = json.loads(progress_path.read_text())
         step, used = progress["step"], progress["seconds"]
     pools = [Pool(work, w, h, scaling_factor(work)) for w, h, _ in SIZES]
     alphas_T, rng = sd15_scheduler().alphas_cumprod, random.Random(time.time_ns())
-    began, recent = time.time() - used, []
+    began, recent, first = time.time() - used, [], step
     while time.time() - began < seconds:
         elapsed = (time.time() - began) / seconds
-        optimizer.param_groups[0]["lr"] = learning_rate(elapsed, step, peak_lr)
+        optimizer.param_groups[0]["lr"] = learning_rate(elapsed, step - first, peak_lr)
         latents_BCHW, texts = rng.choices(pools, (92, 4, 4))[0].batch(rng, batch)
         ids_BL = tokenizer(
             texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
