@@ -138,8 +138,17 @@ class Library:
             return
         if self.tokens is None:
             self.tokens = token_counter(collection.project.base)
+            self.studio.call_later(self._count_again)
         if self.MEASURES and not gone():
             self.studio.call_later(self._measuring.start, collection)
+
+    def _count_again(self) -> None:
+        """Tokens can be counted now and need not be guessed."""
+        for row in self.rows:
+            row.tokens = None
+        if "tokens" in f"{self.filter} {self.sort}":
+            self._narrow()
+        self._publish("pictures")
 
     def _take(self, rows: list[PictureRow] | None, collection: Collection, read: bool) -> None:
         """Rows as they are now; None when nothing changed."""

@@ -176,7 +176,7 @@ def test_a_disk_that_fills_while_the_run_is_made_leaves_no_half_run(
         raise DatasetError("manifest.jsonl cannot be written: No space left on device.")
 
     monkeypatch.setattr(manifest, "write", full)
-    monkeypatch.setattr("loratui.runs.launch.job_python", lambda: sys.executable)
+    monkeypatch.setattr("loratui.runs.launch.job_python", lambda *_: sys.executable)
     with pytest.raises(DatasetError, match="No space left"):
         start.start_training(project, project.resolve())
     assert list(project.runs_dir.iterdir()) == []
@@ -224,7 +224,7 @@ def test_a_second_trainer_on_the_same_run(project: Project, monkeypatch: pytest.
     from loratui.runs import launch
     from loratui.runs.lock import RunLock
 
-    monkeypatch.setattr("loratui.runs.launch.job_python", lambda: sys.executable)
+    monkeypatch.setattr("loratui.runs.launch.job_python", lambda *_: sys.executable)
     monkeypatch.setattr(launch, "launch", lambda run, job, python=None: 0)
     run = start.start_training(project, project.resolve())
     lock = RunLock(run)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loratui.config.checks import check, check_device
@@ -184,6 +184,7 @@ def test_a_damaged_run_file_is_one_clear_error(tmp_path: Path) -> None:
 ANYTHING = st.text() | st.integers() | st.floats() | st.booleans() | st.lists(st.text())
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other jobs may hold the machine
 @given(st.dictionaries(st.sampled_from(sorted(field_table())), ANYTHING))
 def test_any_values_are_built_or_refused_with_their_paths(values: dict[str, object]) -> None:
     try:

@@ -183,7 +183,9 @@ class DatasetRoom(DatasetDeeds):
             pane.show(self.current)
         pane.redraw()
         self.query_one(CaptionEditor).look_again()
-        self.query_one(CaptionPane).name_author()
+        pane_of_caption = self.query_one(CaptionPane)
+        pane_of_caption.name_author()
+        pane_of_caption.count()
 
     @on(LineList.Moved, "#pictures,#grid")
     def _moved(self, event: LineList.Moved) -> None:

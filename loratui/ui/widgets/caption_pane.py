@@ -45,6 +45,7 @@ class CaptionPane(Vertical):
         """Show the caption of a picture."""
         self.editor.open(picture)
         self.name_author()
+        self.count()
 
     def name_author(self) -> None:
         """Say in the title who wrote the caption last."""
@@ -66,7 +67,8 @@ class CaptionPane(Vertical):
         self.border_title = Content(text.crop(text.plain(title), max(12, self.size.width - 6)))
 
     @on(CaptionEditor.Typed)
-    def _typed(self) -> None:
+    def count(self) -> None:
+        """Say below the text how many tokens it takes, and whether it is saved."""
         editor, library = self.editor, cast("LoratuiApp", self.app).library
         count = library.count_text(editor.text)
         state = "not saved" if editor.unsaved else ("saved" if editor.has_focus else "")
