@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SAME = 5
 """Up to so many differing bits two pictures count as the same."""
@@ -25,6 +28,8 @@ _BLOCK = 2048
 @lru_cache(maxsize=1)
 def _cosines() -> NDArray[np.float64]:
     """The first 8 rows of the DCT-II over 32 samples, unscaled."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     k, n = np.arange(_KEPT)[:, None], np.arange(_SIDE)[None, :]
     table: NDArray[np.float64] = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * _SIDE))
     return table
@@ -32,6 +37,8 @@ def _cosines() -> NDArray[np.float64]:
 
 def perceptual_hash(image: Image.Image) -> int:
     """pHash of a picture: 64 bits, the top left frequency first."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     table = _cosines()
     low = table @ np.asarray(grey, dtype=np.float64) @ table.T
@@ -55,6 +62,8 @@ class Pair:
 
 def near_pairs(hashes: Sequence[int], within: int = REVIEW) -> list[Pair]:
     """All pairs at most `within` bits apart, by index."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     words = np.array(hashes, dtype=np.uint64)
     limit = np.uint8(within)
     out: list[Pair] = []

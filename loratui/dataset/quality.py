@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLURRY, DARK, LIGHT, ODD_ASPECT, LOW_INFORMATION = 0.29, 0.32, 0.05, 0.35, 0.3
 MEASURED_PX = 64
@@ -52,6 +55,8 @@ class Quality:
 
 def measure(image: Image.Image) -> Quality:
     """All figures of an upright RGB picture."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     width, height = image.size
     small = image
     if max(image.size) > _LIGHT_SIDE:
@@ -69,6 +74,8 @@ def measure(image: Image.Image) -> Quality:
 
 def sharpness(image: Image.Image) -> float:
     """Edges plus spread of greys: (1 - exp(-sqrt(var)/100)) + (1 - exp(-std/100)), the latter 0 to 0.18."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     ratio = max(image.size) / MEASURED_PX
     small = image
     if ratio > 1:
@@ -84,6 +91,8 @@ def sharpness(image: Image.Image) -> float:
 
 def brightness(image: Image.Image) -> NDArray[np.float64]:
     """Perceived brightness of each pixel, 0 to 1: sqrt(.241 R^2 + .691 G^2 + .068 B^2) / 255."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
     squares: NDArray[np.float64] = np.sqrt(rgb**2 @ np.array([0.241, 0.691, 0.068])) / 255.0
     return squares
@@ -91,6 +100,8 @@ def brightness(image: Image.Image) -> NDArray[np.float64]:
 
 def entropy(grey: Image.Image) -> float:
     """Shannon entropy of the greys, in bits."""
+    import numpy as np  # here, so that the app's first frame does not wait for it
+
     counts = np.asarray(grey.histogram(), dtype=np.float64)
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())
