@@ -1,6 +1,6 @@
 """CLIP (Radford et al. 2021) as an interrogator: which labels of each facet fit the picture, and how well.
 
-Labels are embedded once and kept by hash of labels and model. A facet's probabilities are the softmax of
+Labels are embedded once and kept by a hash of the labels and of the weights that read them. A facet's probabilities are the softmax of
 scaled cosines over its labels (the sigmoid for models with a bias, SigLIP). `best` chains labels that fit
 better together than each alone.
 """
@@ -146,12 +146,22 @@ class Clip:
         return made
 
     def _key(self, sentences: Sequence[str]) -> str:
-        """Name of these labels with this model."""
-        facts = self.loaded.weights.resolve()
-        stat = facts.stat()
+        """Name of these labels with this model: all that the embeddings are computed from, by content.
+
+        The side that reads text is hashed as it was loaded, so nothing about a file (its name, size or
+        times, which a copy may share with other weights) has to be believed.
+        """
         digest = hashlib.sha256()
-        for part in (facts.name, str(stat.st_size), str(stat.st_mtime_ns), str(self.where.dtype), *sentences):
+        for part in (self.loaded.recipe, str(self.where.dtype), str(len(sentences))):
             digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
+        for start in range(0, len(sentences), _TEXTS):  # as the model reads them: wording and tokenizer
+            ids = self.loaded.tokenize(list(sentences[start : start + _TEXTS]))
+            digest.update(str(tuple(ids.shape)).encode() + ids.contiguous().numpy().tobytes())
+        for name, tensor in self.loaded.model.state_dict().items():
+            if not name.startswith("visual."):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(memoryview(flat.view(torch.uint8).numpy()))
         return digest.hexdigest()[:32]
 
 

@@ -20,12 +20,16 @@ _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready for use: `preprocess` makes pixels_CHW of a picture, `tokenize` ids of texts."""
+    """A model ready for use: `preprocess` makes pixels_CHW of a picture, `tokenize` ids of texts.
+
+    `recipe` is what makes the same weights compute otherwise: version and configuration.
+    """
 
     model: Any
     preprocess: Any
     tokenize: Any
     weights: Path
+    recipe: str
 
 
 def load_open_clip(source: Source, architecture: str, where: Place) -> Loaded:
@@ -70,7 +74,9 @@ def load_open_clip(source: Source, architecture: str, where: Place) -> Loaded:
             f"{weights} cannot be loaded as an open_clip model: {first[:240]}.",
             "Fetch it again; it may be cut off, or of another architecture.",
         ) from error
-    return Loaded(model.eval(), preprocess, tokenize, weights)
+    config = (folder / "open_clip_config.json").read_text("utf-8", "replace") if has_config else ""
+    recipe = f"{open_clip.__version__} {config or architecture}"
+    return Loaded(model.eval(), preprocess, tokenize, weights, recipe)
 
 
 def _chosen(folder: Path) -> Path:

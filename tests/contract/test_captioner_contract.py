@@ -156,3 +156,41 @@ def test_blip_pixels_are_the_reference_recipe(name: str, models: Any) -> None:
     wanted = (resized / 255 - kit.CLIP_MEAN) / kit.CLIP_STD
     made = load(name, str(models(name))).prepare(image).numpy().transpose(1, 2, 0)
     assert np.abs((made - wanted) * kit.CLIP_STD * 255).max() <= 1.01  # one grey level
+
+
+def test_embedded_labels_are_those_of_these_weights(models: Any, tmp_path: Path) -> None:
+    """Other weights in a file of the same name, size and times; the same weights read by another recipe."""
+    import json
+    import os
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "clip"
+    shutil.copytree(models("clip"), folder)
+    weights = next(folder.glob("*.safetensors"))
+    times = weights.stat()
+
+    def embeddings() -> Any:
+        """As the captioner holds them; they are what its model makes of the labels."""
+        captioner = load("clip", str(folder))
+        with torch.inference_mode():
+            fresh = captioner._embed([label for _, label in captioner.labels])
+        assert torch.allclose(captioner.embeddings_LD, fresh, atol=1e-6)
+        return captioner.embeddings_LD
+
+    kept = tmp_path / "cache" / "labels"
+    first = embeddings()
+    assert torch.equal(first, embeddings()) and len(list(kept.iterdir())) == 1  # the second time they are read
+    state = load_file(str(weights))
+    state["text_projection"] = state["text_projection"].flip(0)
+    save_file(state, str(weights))
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert not torch.allclose(first, embeddings(), atol=1e-3)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    embeddings()
+    assert len(list(kept.iterdir())) == 3
