@@ -1,8 +1,8 @@
 """CLIP (Radford et al. 2021) as an interrogator: which labels of each facet fit the picture, and how well.
 
-Labels are embedded once and kept by a hash of the labels and of the weights that read them. A facet's probabilities are the softmax of
-scaled cosines over its labels (the sigmoid for models with a bias, SigLIP). `best` chains labels that fit
-better together than each alone.
+Labels are embedded once and kept by a hash of the labels and of the weights that read them. A facet's
+probabilities are the softmax of scaled cosines over its labels (the sigmoid for models with a bias, SigLIP).
+`best` chains labels that fit better together than each alone.
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ def test_embedded_labels_are_those_of_these_weights(models: Any, tmp_path: Path)
 
     kept = tmp_path / "cache" / "labels"
     first = embeddings()
-    assert torch.equal(first, embeddings()) and len(list(kept.iterdir())) == 1  # the second time they are read
+    assert torch.equal(first, embeddings())  # read the second time
+    assert len(list(kept.iterdir())) == 1
     state = load_file(str(weights))
     state["text_projection"] = state["text_projection"].flip(0)
     save_file(state, str(weights))
