@@ -34,6 +34,27 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "dataset.captioner", "c", "app.caption_marked", "caption…", "Let models caption the marked, or all"
     ),
+    Action(
+        "dataset.sight",
+        "w",
+        "sight",
+        "what is trained",
+        "Show exactly the pixels the trainer sees; again: what the mask leaves out, tinted",
+        show=False,
+    ),
+    Action("dataset.zoom", "plus,equals_sign", "zoom(1)", "zoom in", "Zoom into the picture", show=False),
+    Action("dataset.zoom_out", "minus", "zoom(-1)", "zoom out", "Zoom out of the picture", show=False),
+    Action("dataset.fit", "0", "zoom(0)", "whole picture", "Show the whole picture again", show=False),
+    Action(
+        "dataset.pan_left", "H,shift+left", "pan(-1, 0)", "look left", "Move the zoomed picture", show=False
+    ),
+    Action(
+        "dataset.pan_down", "J,shift+down", "pan(0, 1)", "look down", "Move the zoomed picture", show=False
+    ),
+    Action("dataset.pan_up", "K,shift+up", "pan(0, -1)", "look up", "Move the zoomed picture", show=False),
+    Action(
+        "dataset.pan_right", "L,shift+right", "pan(1, 0)", "look right", "Move the zoomed picture", show=False
+    ),
     Action("dataset.tags", "number_sign", "tags", "tags", "Go to the tags: filter by, rename or remove one"),
     Action("dataset.match", "n", "match(1)", "next match", "Next picture of the last filter", show=False),
     Action("dataset.match_back", "N", "match(-1)", "", "Previous picture of the last filter", show=False),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.color import Color
 from rich.segment import Segment
 from textual.geometry import Region
 from textual.message import Message
@@ -15,6 +15,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from loratui.dataset.framing import WHOLE, Box
 from loratui.errors import LoratuiError
 from loratui.ui import graphics, halfblock, text
 from loratui.ui.theme import palette
@@ -22,37 +23,12 @@ from loratui.ui.theme import palette
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Box = tuple[float, float, float, float]
-"""left, top, right, bottom as shares of the picture."""
+    from loratui.ui.preview import Shown
 
-_PREVIEW_PX = 640
 _idents = count(0x10_00_01)
-
-
-@lru_cache(48)
-def load(path: str, stamp: float, box: Box | None, side: int = _PREVIEW_PX) -> Image:
-    """The picture as the trainer sees it, at most `side` px, what the crop cuts off darkened.
-
-    Args:
-        path: of the picture.
-        stamp: its modification time, so that a changed picture is read again.
-        box: the crop, None for all of it.
-        side: longest side in px.
-    """
-    from PIL import Image as Pillow
-
-    from loratui.dataset.pixels import open_rgb
-
-    image = open_rgb(Path(path))
-    image.thumbnail((side, side), Pillow.Resampling.LANCZOS)
-    if box is None or box == (0.0, 0.0, 1.0, 1.0):
-        return image
-    left, top, right, bottom = box
-    w, h = image.size
-    edge = (round(left * w), round(top * h), round(right * w), round(bottom * h))
-    dark = image.point(lambda value: value * 0.35)
-    dark.paste(image.crop(edge), edge[:2])
-    return dark
+_CENTRE = (0.5, 0.5)
+_PAN = 0.25
+"""Share of what is in sight that one step moves by."""
 
 
 class ImageView(Widget):
@@ -60,68 +36,167 @@ class ImageView(Widget):
 
     DEFAULT_CSS = "ImageView { height: 1fr; width: 1fr; }"
 
-    class _Loaded(Message):
-        def __init__(self, path: Path, image: Image | None, problem: str) -> None:
-            super().__init__()
-            self.path, self.image, self.problem = path, image, problem
+    class Zoomed(Message):
+        """Another part of the picture is in sight."""
 
-    def __init__(self, empty: str = "", *, id: str | None = None) -> None:
+    class _Loaded(Message):
+        def __init__(self, asked: tuple[Any, ...], image: Image | None, problem: str) -> None:
+            super().__init__()
+            self.asked, self.image, self.problem = asked, image, problem
+
+    def __init__(self, empty: str = "", *, outlined: bool = False, id: str | None = None) -> None:
+        """Begin with nothing.
+
+        Args:
+            empty: said while there is no picture.
+            outlined: whether a line runs around the box.
+            id: DOM id.
+        """
         super().__init__(id=id)
         self.path: Path | None = None
+        self.shown: Shown | None = None
         self.box: Box | None = None
         self.empty = empty
+        self.zoom = 0
+        """Index into `preview.ZOOMS`."""
+        self._outlined = outlined
+        self._centre = _CENTRE
+        self._part: Box = WHOLE
+        self._shape = (1, 1)
+        """Of the whole picture, in whatever px; only its shape counts."""
         self._image: Image | None = None
+        self._painted: tuple[Box | None, Box] = (None, WHOLE)
+        """Box and part that belong to the picture on the screen."""
         self._strips: list[Strip] | None = None
         self._left = 0
         self._timer: Timer | None = None
-        self._stored: dict[tuple[Path, float, int, int, Box | None], int] = {}
+        self._stored: dict[tuple[Any, ...], int] = {}
 
-    def show(self, path: Path | None, box: Box | None = None, at_once: bool = False) -> None:
-        """Show the picture at `path`, its crop `box` bright and the rest dark."""
-        if (path, box) == (self.path, self.box) and self._image is not None and not at_once:
+    @property
+    def image(self) -> Image | None:
+        """What was decoded last; when zoomed in, the part in sight."""
+        return self._image
+
+    def show(
+        self, path: Path | None, box: Box | None = None, at_once: bool = False, shown: Shown | None = None
+    ) -> None:
+        """Show a picture.
+
+        Args:
+            path: of its file; None for none.
+            box: stays bright, the rest gets dark; in fractions of what is shown.
+            at_once: do not wait for the cursor to rest.
+            shown: what of it; None for the picture as it lies there.
+        """
+        same = (path, shown) == (self.path, self.shown) and self._image is not None
+        if same and not at_once:
+            if box != self.box:  # moving a box decodes nothing
+                self.box = box
+                self._painted = (box, self._painted[1])
+                self._again()
             return
-        self.path, self.box = path, box
-        if self._timer is not None:
-            self._timer.stop()
+        if path != self.path:
+            self._fit()
+        self.path, self.shown, self.box = path, shown, box
         if path is None:
             self._image = None
             self._again()
-        elif at_once:
+        self._load_soon(at_once)
+
+    def _load_soon(self, at_once: bool = False) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        if self.path is None or at_once:
             self._load()
         else:
             # decoding every picture a held-down key passes would leave the last one waiting
             self._timer = self.set_timer(0.04, self._load)
 
+    def _asked(self) -> tuple[Any, ...]:
+        return self.path, self.shown, self._part
+
     def _load(self) -> None:
         if self.path is None:
             return
-        path, box = self.path, self.box
+        path, part, asked = self.path, self._part, self._asked()
 
         def work() -> None:
+            from loratui.ui import preview
+
+            shown = self.shown or preview.AS_IT_IS
             try:
-                image, problem = load(str(path), path.stat().st_mtime, box), ""
+                loaded = preview.load(path, shown) if part == WHOLE else preview.load_part(path, shown, part)
+                image, problem = loaded, ""
             except LoratuiError as error:
                 image, problem = None, error.message
             except OSError as error:
                 image, problem = None, str(error.strerror or error)
             if not get_current_worker().is_cancelled:
-                self.post_message(self._Loaded(path, image, problem))
+                self.post_message(self._Loaded(asked, image, problem))
 
         self.run_worker(work, thread=True, exclusive=True, group="decode", exit_on_error=False)
 
     def on_image_view__loaded(self, message: _Loaded) -> None:
         """Paint what was decoded, if it is still wanted."""
         message.stop()
-        if message.path != self.path:
+        if message.asked != self._asked():
             return
         self._image = message.image
+        self._painted = (self.box, self._part)
         if message.image is None:
             self.empty = message.problem
+        elif self._part == WHOLE:
+            self._shape = message.image.size
         self._again()
+
+    # --- zoom -------------------------------------------------------------------------------------------
+
+    def zoom_by(self, by: int) -> None:
+        """Nearer (1) or farther (-1)."""
+        from loratui.ui.preview import ZOOMS
+
+        if self._image is not None:
+            self.zoom = max(0, min(len(ZOOMS) - 1, self.zoom + by))
+            self._look()
+
+    def pan(self, right: int, down: int) -> None:
+        """Move what is in sight, while zoomed in."""
+        left, top, end, bottom = self._part
+        x, y = self._centre
+        self._centre = (x + right * _PAN * (end - left), y + down * _PAN * (bottom - top))
+        self._look()
+
+    def fit(self) -> None:
+        """The whole picture again."""
+        self.zoom = 0
+        self._look()
+
+    def _fit(self) -> None:
+        self.zoom, self._centre, self._part = 0, _CENTRE, WHOLE
+
+    def _look(self) -> None:
+        """Find out what is in sight, and load it when it is something else."""
+        from loratui.ui.preview import ZOOMS, window
+
+        width, height = self.content_size
+        if self.path is None or width <= 0 or height <= 0:
+            return
+        before = self._part
+        if self.zoom == 0:
+            self._fit()
+        else:
+            _, aspect = self._way()
+            room = (width * aspect, float(height))
+            self._part, self._centre = window(self._shape, room, ZOOMS[self.zoom], self._centre)
+        if self._part != before:
+            self._load_soon(at_once=True)
+        self.post_message(self.Zoomed())
 
     def on_resize(self) -> None:
         """Another size wants other cells."""
         self._again()
+        if self.zoom:
+            self._look()
 
     def again(self) -> None:
         """Draw anew: the terminal can do more now, or a dialog has gone."""
@@ -142,14 +217,19 @@ class ImageView(Widget):
         if driver is not None and not driver.is_headless:
             driver.write(data)
 
+    def _way(self) -> tuple[graphics.Kind, float]:
+        """How pictures are drawn now, and the width of a cell over its height."""
+        ability: graphics.Graphics = getattr(self.app, "graphics", graphics.Graphics())
+        hidden = self.app.screen is not self.screen  # a dialog lies over us
+        kind: graphics.Kind = "halfblock" if hidden and ability.kind == "sixel" else ability.kind
+        return kind, 0.5 if kind == "halfblock" else ability.aspect
+
     def _make(self) -> list[Strip]:
         width, height = self.content_size
         if self._image is None or width <= 0 or height <= 0:
             return []
         ability: graphics.Graphics = getattr(self.app, "graphics", graphics.Graphics())
-        hidden = self.app.screen is not self.screen  # a dialog lies over us
-        kind = "halfblock" if hidden and ability.kind == "sixel" else ability.kind
-        aspect = 0.5 if kind == "halfblock" else ability.aspect
+        kind, aspect = self._way()
         columns, rows = halfblock.fitted(*self._image.size, width, height, aspect)
         self._left = (width - columns) // 2
         top = (height - rows) // 2
@@ -158,26 +238,41 @@ class ImageView(Widget):
         elif kind == "sixel":
             made = self._sixel(columns, rows, top, ability)
         else:
-            made = halfblock.strips(self._image, columns, rows)
+            made = halfblock.strips(self._drawn(columns, rows * 2), columns, rows)
         return [Strip([])] * top + made
 
-    def _sixel(self, columns: int, rows: int, top: int, ability: graphics.Graphics) -> list[Strip]:
+    def _drawn(self, width: int, height: int) -> Image:
+        """The picture in the px it takes on the screen, what lies outside the box dark."""
+        from PIL import Image as Pillow
+
+        from loratui.ui import preview
+
         assert self._image is not None
+        image = self._image.convert("RGB").resize((width, height), Pillow.Resampling.LANCZOS)
+        box, part = self._painted
+        if box is None or (box == WHOLE and not self._outlined):
+            return image
+        box = preview.inside(box, part)
+        image = preview.dimmed(image, box)
+        if self._outlined:
+            colour = Color.parse(str(self.app.theme_variables["accent"])).get_truecolor()
+            image = preview.outlined(image, box, tuple(colour), 1 if height <= 2 * self.size.height else 2)
+        return image
+
+    def _sixel(self, columns: int, rows: int, top: int, ability: graphics.Graphics) -> list[Strip]:
         region = self.content_region
         # sixel bands are six px high: a picture that ends inside the last cell never scrolls the screen
-        height = rows * ability.cell_height // 6 * 6
-        data = graphics.sixel(self._image, columns * ability.cell_width, height)
+        width, height = columns * ability.cell_width, rows * ability.cell_height // 6 * 6
+        data = graphics.sixel(self._drawn(width, height), width, height)
         return graphics.sixel_strips(data, region.x + self._left, region.y + top, columns, rows)
 
     def _store(self, columns: int, rows: int, ability: graphics.Graphics) -> int:
         """Upload the picture once per size; drawing it again costs only its placeholder cells."""
-        assert self._image is not None and self.path is not None
-        key = (self.path, self.path.stat().st_mtime if self.path.exists() else 0.0, columns, rows, self.box)
+        assert self.path is not None
+        stamp = self.path.stat().st_mtime if self.path.exists() else 0.0
+        key = (self.path, stamp, self.shown, columns, rows, *self._painted)
         if key not in self._stored:
-            from PIL import Image as Pillow
-
-            size = (columns * ability.cell_width, rows * ability.cell_height)
-            sharp = self._image.resize(size, Pillow.Resampling.LANCZOS)
+            sharp = self._drawn(columns * ability.cell_width, rows * ability.cell_height)
             if len(self._stored) >= 16:
                 oldest = next(iter(self._stored))
                 self._write(graphics.tgp_delete(self._stored.pop(oldest)))

@@ -213,9 +213,10 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
     def _thumb(self, picture: PictureRow, place: int, line: int, base: Style) -> Strip:
         colours = palette(self)
         columns, rows = self.cell
-        made = None if picture.known.code else self.thumbnails.get(picture.known.path, columns, rows)
+        path, code = picture.known.path, picture.known.code
+        made = None if code else self.thumbnails.get(path, columns, rows, picture.frame)
         if not made:
-            words = "✖" if picture.known.code or made == [] else "·"
+            words = "✖" if code or made == [] else "·"
             middle = words.center(columns) if line == rows // 2 else ""
             drawn = strip([(middle, colours.red if words == "✖" else colours.faint)], columns, base)
         else:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
+from loratui.dataset.framing import kept
 from loratui.dataset.rows import PictureRow
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row, whole
-from loratui.ui.pictures import crop_box
 from loratui.ui.signs import bucket_of, signs
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
@@ -19,6 +20,9 @@ from loratui.ui.widgets.image_view import ImageView
 
 if TYPE_CHECKING:
     from loratui.ui.app import LoratuiApp
+
+
+SIGHTS = ("the picture", "as trained", "as trained, masked parts tinted")
 
 
 class PicturePane(Vertical):
@@ -32,6 +36,8 @@ class PicturePane(Vertical):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.row: PictureRow | None = None
+        self.sight = 0
+        """Index into `SIGHTS`: what of a picture is shown."""
 
     def compose(self) -> ComposeResult:
         """Picture and figures."""
@@ -48,9 +54,36 @@ class PicturePane(Vertical):
             view.empty = "" if row is None else f"{row.known.message} d moves it to the trash."
             view.show(None)
         else:
-            bucket = bucket_of(row, cast("LoratuiApp", self.app).data_settings)
-            view.show(row.known.path, crop_box(bucket) if bucket is not None else None)
+            self._show(view, row)
+        self._say_sight()
         self.redraw()
+
+    def _show(self, view: ImageView, row: PictureRow) -> None:
+        from loratui.ui.preview import Shown
+
+        bucket = bucket_of(row, cast("LoratuiApp", self.app).data_settings)
+        stamp = row.known.mtime_ns
+        if self.sight and bucket is not None:
+            mask = row.mask if self.sight == 2 else None
+            view.show(row.known.path, shown=Shown(row.frame, bucket, mask, stamp))
+        else:
+            box = kept(bucket) if bucket is not None else None
+            view.show(row.known.path, box, shown=Shown(row.frame, stamp=stamp))
+
+    def turn_sight(self) -> None:
+        """The picture, what the trainer sees of it, the same with what its mask leaves out tinted."""
+        masked = self.row is not None and self.row.mask is not None
+        self.sight = (self.sight + 1) % (3 if masked else 2)
+        self.show(self.row)
+
+    @on(ImageView.Zoomed)
+    def _say_sight(self) -> None:
+        from loratui.ui.preview import ZOOMS
+
+        view = self.query_one(ImageView)
+        parts = [SIGHTS[self.sight]] if self.sight else []
+        parts += [f"{ZOOMS[view.zoom]:g}×"] if view.zoom else []
+        self.border_subtitle = Content(" · ".join(parts))
 
     def redraw(self) -> None:
         """Figures or findings are others."""

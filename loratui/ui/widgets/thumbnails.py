@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from textual.strip import Strip
 from textual.worker import get_current_worker
 
+from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import LoratuiError
 from loratui.ui import halfblock
-from loratui.ui.widgets.image_view import load
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,7 @@ _SIDE_PX = 192
 _MOST_WANTED = 150
 """Older wishes are of pictures that were scrolled past."""
 
-Key = tuple[Path, int, int]
+Key = tuple[Path, int, int, Frame]
 
 
 class Thumbnails:
@@ -42,9 +42,12 @@ class Thumbnails:
         self._wanted: list[Key] = []
         self._busy = False
 
-    def get(self, path: Path, columns: int, rows: int) -> list[Strip] | None:
-        """Strips within `columns` x `rows` cells; None while they are made, empty when they cannot be."""
-        key = (path, columns, rows)
+    def get(self, path: Path, columns: int, rows: int, frame: Frame = PLAIN) -> list[Strip] | None:
+        """Strips within `columns` x `rows` cells; None while they are made, empty when they cannot be.
+
+        The picture is turned and mirrored as `frame` says, and dark where a crop by hand cuts it off.
+        """
+        key = (path, columns, rows, frame)
         if key in self._made:
             self._made.move_to_end(key)
             return self._made[key]
@@ -81,13 +84,19 @@ class Thumbnails:
             self._made.popitem(last=False)
         self._owner.refresh()
 
-    def _make(self, path: Path, columns: int, rows: int) -> list[Strip]:
+    def _make(self, path: Path, columns: int, rows: int, frame: Frame) -> list[Strip]:
+        from loratui.dataset.pixels import turned
+        from loratui.ui.preview import dimmed
+
         try:
             image = self._picture(path)
         except (LoratuiError, OSError):
             return []
+        image = dimmed(turned(image, frame), frame.box)
         return halfblock.strips(image, *halfblock.fitted(*image.size, columns, rows))
 
 
 def _decoded(path: Path) -> Image:
-    return load(str(path), path.stat().st_mtime, None, _SIDE_PX)
+    from loratui.ui.preview import load
+
+    return load(path, side=_SIDE_PX)
