@@ -255,8 +255,10 @@ class ImageView(Widget):
         box = preview.inside(box, part)
         image = preview.dimmed(image, box)
         if self._outlined:
-            colour = Color.parse(str(self.app.theme_variables["accent"])).get_truecolor()
-            image = preview.outlined(image, box, tuple(colour), 1 if height <= 2 * self.size.height else 2)
+            red, green, blue = Color.parse(str(self.app.theme_variables["accent"])).get_truecolor()
+            image = preview.outlined(
+                image, box, (red, green, blue), 1 if height <= 2 * self.size.height else 2
+            )
         return image
 
     def _sixel(self, columns: int, rows: int, top: int, ability: graphics.Graphics) -> list[Strip]:
