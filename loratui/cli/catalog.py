@@ -1,4 +1,4 @@
-"""`presets`, `families`, `networks`, `optimizers` and `config schema`: what there is."""
+"""`presets`, `families`, `networks` and `optimizers`: what there is."""
 
 from __future__ import annotations
 
@@ -34,14 +34,6 @@ def add(commands: Any) -> None:
     )
     optimizers.add_argument("--json", action="store_true", help="print as JSON")
     optimizers.set_defaults(run=run_optimizers)
-
-    config = commands.add_parser("config", help="settings", description="About the settings.")
-    parts = config.add_subparsers(dest="part", metavar="PART", required=True)
-    schema = parts.add_parser(
-        "schema", help="every setting with its help", description="Every setting with type, default and help."
-    )
-    schema.add_argument("--json", action="store_true", help="print a JSON Schema, for editors")
-    schema.set_defaults(run=run_schema)
 
 
 def _root() -> Path | None:
@@ -138,23 +130,4 @@ def run_optimizers(args: argparse.Namespace, out: Output) -> int:
         rows.append((spec.name, spec.title, f"{spec.state_bytes:g}", missing, spec.notes))
     out.document(found)
     out.table(rows, ("name", "title", "bytes a weight", "to install", "what it is for"))
-    return 0
-
-
-def run_schema(args: argparse.Namespace, out: Output) -> int:
-    """Every setting with its help; with --json a JSON Schema."""
-    from loratui.config.docs import field_table, json_schema, section_docs
-
-    out.document(json_schema())
-    section = ""
-    for info in field_table().values():
-        if info.section != section:
-            section = info.section
-            out.line()
-            out.line(f"[{section}]  {section_docs()[section]}")
-        default = '""' if info.default == "" else "[]" if info.default == () else info.default
-        name = f"{info.key} (--set {info.short})" if info.short and info.short != info.key else info.key
-        takes = " | ".join(info.choices) if info.choices else info.kind
-        out.line(f"  {name}: {takes} = {str(default).lower() if info.kind == 'bool' else default}")
-        out.line(f"      {info.help}")
     return 0

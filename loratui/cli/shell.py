@@ -52,6 +52,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         caches,
         captions,
         catalog,
+        configs,
         doctor,
         files,
         history,
@@ -76,7 +77,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
         training, projects, files, studio, history, captions, review, runs, weights, operations, catalog,
-        caches, hub, doctor,
+        configs, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

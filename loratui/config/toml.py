@@ -16,6 +16,7 @@ _HEADER = re.compile(r"^\s*\[{1,2}\s*(?P<name>[^\[\]]+?)\s*\]{1,2}\s*(#.*)?$")
 _KEY = re.compile(
     r"""^\s*(?P<name>(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
+_QUOTES = "\"'"
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 
@@ -95,7 +96,12 @@ def key_lines(text: str) -> dict[str, int]:
                 inside = ""
             continue
         if header := _HEADER.match(line):
-            table = _dotted(header["name"])
+            *parents, last = _PART.findall(header["name"])
+            table = ""
+            for part in parents:  # inside the newest table of each array on the way
+                table = f"{table}.{part.strip(_QUOTES)}".lstrip(".")
+                table = f"{table}.{counts[table]}" if table in counts else table
+            table = f"{table}.{last.strip(_QUOTES)}".lstrip(".")
             if line.lstrip().startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 table = f"{table}.{counts[table]}"
