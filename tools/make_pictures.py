@@ -29,20 +29,22 @@ def preset_table() -> str:
     from loratui.config.presets import load_preset
 
     lines = [
-        "| preset | for | family | rank/alpha | learning rate | length | resolution |",
-        "|---|---|---|---|---|---|---|",
+        "| preset | for | base | card | network | rank/alpha | optimizer | rate | length |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for path in sorted((ROOT / "presets").glob("*.toml")):
-        preset = load_preset(path.stem)
+    presets = [load_preset(path.stem) for path in (ROOT / "presets").glob("*.toml")]
+    for preset in sorted(presets, key=lambda p: (p.name != "demo", p.family, p.name)):
         value = preset.values
         steps, epochs = value.get("optimizer.steps", 0), value.get("optimizer.epochs", 10)
         length = f"{steps:,} steps" if steps else f"{epochs} epochs"
-        alpha = value.get("network.alpha", 16.0)
-        lines.append(
-            f"| `{preset.name}` | {preset.title} | {preset.family} "
-            f"| {value.get('network.rank', 16)}/{alpha:g} "
-            f"| {value.get('optimizer.lr', 1e-4):g} | {length} | {value.get('data.resolution', 512)} |"
-        )
+        rank, alpha = value.get("network.rank", 16), value.get("network.alpha", 16.0)
+        base = f"{preset.family}, {value.get('data.resolution', 512)} px"
+        cells = (
+            f"`{preset.name}`", preset.title, base, f"{preset.memory_gib:g} GB" if preset.memory_gib else "any",
+            value.get("network.kind", "lora"), f"{rank}/{alpha:g}", value.get("optimizer.name", "adamw"),
+            f"{value.get('optimizer.lr', 1e-4):g}", length,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loratui.cli.output import Output, problem_lines
+
+if TYPE_CHECKING:
+    from loratui.config.presets import Preset
 
 
 def add(commands: Any) -> None:
     """Register the commands."""
     presets = commands.add_parser("presets", help="the presets, or one of them", description="List presets.")
     presets.add_argument("name", nargs="?", metavar="NAME", help="show this one with its settings")
+    presets.add_argument(
+        "--compare", default="", metavar="OTHER", help="what differs between NAME and this one"
+    )
     presets.add_argument("--json", action="store_true", help="print as JSON")
     presets.set_defaults(run=run_presets)
 
@@ -46,7 +52,12 @@ def _root() -> Path | None:
 def run_presets(args: argparse.Namespace, out: Output) -> int:
     """List presets, or show one."""
     from loratui.config.presets import list_presets, load_preset
+    from loratui.errors import RequestError
 
+    if args.compare and not args.name:
+        raise RequestError("There is nothing to compare with.", "`loratui presets NAME --compare OTHER`")
+    if args.compare:
+        return _compare(load_preset(args.name, _root()), load_preset(args.compare, _root()), out)
     if args.name:
         preset = load_preset(args.name, _root())
         out.document(preset.as_json())
@@ -67,6 +78,19 @@ def run_presets(args: argparse.Namespace, out: Output) -> int:
     )
     for text in problem_lines(problems):
         out.note(text)
+    return 0
+
+
+def _compare(one: Preset, other: Preset, out: Output) -> int:
+    """The settings in which two presets differ; what one does not set has its default."""
+    from loratui.config.presets import differences
+
+    rows = differences(one, other)
+    out.document([{"key": key, one.name: left, other.name: right} for key, left, right in rows])
+    if not rows:
+        out.line(f"{one.name} and {other.name} have the same settings.")
+        return 0
+    out.table([(key, str(left), str(right)) for key, left, right in rows], ("setting", one.name, other.name))
     return 0
 
 

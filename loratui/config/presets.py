@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loratui.config.docs import field_table
 from loratui.config.load import Setting, build, collect, config_error, full_key, settings_of
 from loratui.config.schema import RunConfig
 from loratui.config.toml import Document, flatten, read_toml
@@ -198,6 +199,17 @@ def resolve(
         }  # who asks for epochs does not want the preset's steps
     own = [Setting(key, value, places.get(key, "")) for key, value in overrides.items()]
     return build([*(preset.settings if preset else []), *own])
+
+
+def differences(one: Preset, other: Preset) -> list[tuple[str, Any, Any]]:
+    """(dotted path, value there, value here) of each setting in which two presets differ, defaults counted."""
+    table = field_table()
+    found = []
+    for key, info in table.items():
+        left, right = one.values.get(key, info.default), other.values.get(key, info.default)
+        if left != right:
+            found.append((key, left, right))
+    return found
 
 
 def parse_set(pairs: list[str]) -> dict[str, str]:
