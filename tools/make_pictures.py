@@ -39,8 +39,9 @@ def preset_table() -> str:
         length = f"{steps:,} steps" if steps else f"{epochs} epochs"
         rank, alpha = value.get("network.rank", 16), value.get("network.alpha", 16.0)
         base = f"{preset.family}, {value.get('data.resolution', 512)} px"
+        card = f"{preset.memory_gib:g} GB" if preset.memory_gib else "any"
         cells = (
-            f"`{preset.name}`", preset.title, base, f"{preset.memory_gib:g} GB" if preset.memory_gib else "any",
+            f"`{preset.name}`", preset.title, base, card,
             value.get("network.kind", "lora"), f"{rank}/{alpha:g}", value.get("optimizer.name", "adamw"),
             f"{value.get('optimizer.lr', 1e-4):g}", length,
         )  # fmt: skip

@@ -202,7 +202,7 @@ def resolve(
 
 
 def differences(one: Preset, other: Preset) -> list[tuple[str, Any, Any]]:
-    """(dotted path, value there, value here) of each setting in which two presets differ, defaults counted."""
+    """(dotted path, value of one, of the other) for each setting in which two presets differ."""
     table = field_table()
     found = []
     for key, info in table.items():
