@@ -11,6 +11,7 @@ files have no picture of the same stem beside the folder is no mask folder: some
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,17 @@ def mask_pixels(mask: Mask, bucket: Bucket, frame: Frame = PLAIN) -> Image.Image
 def has_alpha(image: Image.Image) -> bool:
     """Whether a picture has an alpha channel or a transparent colour."""
     return image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info
+
+
+def alpha_in(path: Path) -> bool:
+    """Whether a picture file has an alpha channel, from its header; one that cannot be read has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return has_alpha(image)
+    except Exception:  # decoders raise many kinds
+        return False
 
 
 def _suffix(name: str) -> str:

@@ -44,11 +44,13 @@ class Moved:
         outcome: of the captions and notes.
         pictures: that came back from the trash, or went there again.
         problems: of those that could not.
+        noted: files of which other things are noted now: stars, kinds, crops, pins.
     """
 
     outcome: Outcome
     pictures: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
+    noted: tuple[Path, ...] = ()
 
 
 class Collection:
@@ -199,14 +201,26 @@ class Collection:
         notes = [NoteChange(picture, name, value) for picture, value in values.items()]
         return self.history.commit((), Actor("hand"), label, notes)
 
-    def frame(self, chosen: Mapping[Path, Frame]) -> Outcome:
+    def frame(
+        self,
+        chosen: Mapping[Path, Frame],
+        alpha: Mapping[Path, bool] | None = None,
+        label: str = "",
+        actor: Actor | None = None,
+    ) -> Outcome:
         """Keep turn and crop of pictures, as one step; the files are never touched.
+
+        Args:
+            chosen: picture -> its frame.
+            alpha: picture -> whether its alpha channel is its mask.
+            label: of the step in the history.
+            actor: who did it; the hand when left out.
 
         Raises:
             DatasetError: the history cannot be written.
             LockedError: another process holds it.
         """
-        return set_frames(self.history, chosen)
+        return set_frames(self.history, chosen, actor, alpha, label)
 
     def use_alpha(self, pictures: Mapping[Path, bool]) -> Outcome:
         """Say whether the alpha channel of pictures is their mask, as one step.
@@ -264,11 +278,8 @@ class Collection:
     def _follow(self, outcome: Outcome) -> Moved:
         """Let the trash follow the notes of a step."""
         entry = self.history.log.entries.get(outcome.entry)
-        wanted = [
-            (self.history.path(n.path), bool(n.after))
-            for n in (entry.notes if entry else ())
-            if n.name == TRASHED
-        ]
+        notes = [(self.history.path(n.path), n) for n in (entry.notes if entry else ())]
+        wanted = [(path, bool(n.after)) for path, n in notes if n.name == TRASHED]
         moved: list[Path] = []
         problems: list[str] = []
         lying = {item.picture: item.id for item in reversed(self.trash.items())} if wanted else {}
@@ -283,7 +294,8 @@ class Collection:
                 moved.append(picture)
             except DatasetError as error:
                 problems.append(error.message)
-        return Moved(outcome, tuple(moved), tuple(problems))
+        noted = dict.fromkeys(path for path, n in notes if n.name != TRASHED)
+        return Moved(outcome, tuple(moved), tuple(problems), tuple(noted))
 
     # --- out --------------------------------------------------------------------------------------------
 

@@ -29,15 +29,31 @@ def framing(root: Path, history: History | None = None) -> tuple[dict[Path, Fram
     return {path: frame for path, frame in read.items() if not frame.plain}, alpha
 
 
-def set_frames(history: History, chosen: Mapping[Path, Frame], actor: Actor | None = None) -> Outcome:
+def set_frames(
+    history: History,
+    chosen: Mapping[Path, Frame],
+    actor: Actor | None = None,
+    alpha: Mapping[Path, bool] | None = None,
+    label: str = "",
+) -> Outcome:
     """Keep frames of pictures as one step of the history; a plain frame forgets what was kept.
+
+    Args:
+        history: of the project.
+        chosen: picture -> its frame.
+        actor: who did it; the hand when left out.
+        alpha: picture -> whether its alpha channel is its mask, in the same step.
+        label: of the step; made of the names when empty.
 
     Raises:
         DatasetError: the history cannot be written.
         LockedError: another process holds it.
     """
+    alpha = alpha or {}
     notes = [NoteChange(picture, frames.NOTE, frame.as_json()) for picture, frame in chosen.items()]
-    label = f"crop {next(iter(chosen)).name}" if len(chosen) == 1 else f"crop {len(chosen)} pictures"
+    notes += [NoteChange(p, masks.NOTE, ALPHA if on else None) for p, on in alpha.items()]
+    names = [*dict.fromkeys((*chosen, *alpha))]
+    label = label or (f"crop {names[0].name}" if len(names) == 1 else f"crop {len(names)} pictures")
     return history.commit((), actor or Actor("hand"), label, notes)
 
 

@@ -55,7 +55,7 @@ def load(path: Path, shown: Shown = AS_IT_IS, side: int = PREVIEW_PX) -> Image.I
     """
     if shown.bucket is not None:
         return _large(path, shown)
-    return _small(str(path), _stamps(path, shown.mask), shown, side)
+    return _seen(_upright(str(path), _stamp(path), side), shown)
 
 
 def load_part(path: Path, shown: Shown, part: Box, side: int = PREVIEW_PX) -> Image.Image:
@@ -78,40 +78,42 @@ def load_part(path: Path, shown: Shown, part: Box, side: int = PREVIEW_PX) -> Im
     return piece
 
 
-def _stamps(path: Path, mask: Mask | None) -> tuple[int, ...]:
-    places = (path,) if mask is None else (path, mask.path)
-    return tuple(place.stat().st_mtime_ns for place in places)
+def _stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
-@lru_cache(48)
-def _small(path: str, _stamps: tuple[int, ...], shown: Shown, side: int) -> Image.Image:
-    image = turned(open_rgb(Path(path)), shown.frame)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+def _seen(upright: Image.Image, shown: Shown) -> Image.Image:
+    image = turned(upright, shown.frame)
     return image if shown.mask is None else tinted(image, turned(open_mask(shown.mask), shown.frame))
 
 
 def _large(path: Path, shown: Shown) -> Image.Image:
     """All pixels of what is shown."""
-    stamps = _stamps(path, shown.mask)
     if shown.bucket is None:
-        image = _whole(str(path), stamps, shown.frame)
-        return image if shown.mask is None else tinted(image, turned(open_mask(shown.mask), shown.frame))
-    image = _trained(str(path), stamps, shown.bucket, shown.frame)
-    if shown.mask is not None:
-        image = tinted(image, mask_pixels(shown.mask, shown.bucket, shown.frame))
+        return _seen(_whole(str(path), _stamp(path)), shown)
+    image = _trained(str(path), _stamp(path), shown.bucket, shown.frame)
+    if shown.mask is None:
+        return image
+    return tinted(image, mask_pixels(shown.mask, shown.bucket, shown.frame))
+
+
+@lru_cache(48)
+def _upright(path: str, _stamp: int, side: int) -> Image.Image:
+    image = open_rgb(Path(path))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+@lru_cache(1)
+def _whole(path: str, _stamp: int) -> Image.Image:
+    image = open_rgb(Path(path))
+    image.thumbnail((_LARGEST_PX, _LARGEST_PX), Image.Resampling.LANCZOS)
     return image
 
 
 @lru_cache(4)
-def _trained(path: str, _stamps: tuple[int, ...], bucket: Bucket, frame: Frame) -> Image.Image:
+def _trained(path: str, _stamp: int, bucket: Bucket, frame: Frame) -> Image.Image:
     return trained_pixels(Path(path), bucket, frame)
-
-
-@lru_cache(1)
-def _whole(path: str, _stamps: tuple[int, ...], frame: Frame) -> Image.Image:
-    image = turned(open_rgb(Path(path)), frame)
-    image.thumbnail((_LARGEST_PX, _LARGEST_PX), Image.Resampling.LANCZOS)
-    return image
 
 
 def tinted(image: Image.Image, mask: Image.Image) -> Image.Image:

@@ -151,6 +151,19 @@ async def test_states_of_the_dataset_room(size: tuple[int, int], tmp_path: Path)
         compare("dataset-batch", size, await rest(app, pilot))
 
 
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_crop(size: tuple[int, int], tmp_path: Path) -> None:
+    """The crop of a picture: box and figures, then turned and by hand."""
+    app = LoratuiApp(project(tmp_path / "sks-robot", 9))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(0.3)
+        await rest(app, pilot)
+        await pilot.press("C")
+        compare("crop", size, await rest(app, pilot))
+        await pilot.press("r", "minus", "minus", "j")
+        compare("crop-by-hand", size, await rest(app, pilot))
+
+
 async def test_gpu_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU box: memory, ours and others, busy, temperature, power, clock."""
     monkeypatch.setattr(machine.Machine, "read", lambda self, at, pid=0: GPU)

@@ -23,7 +23,6 @@ from loratui.ui.widgets.caption_editor import CaptionEditor
 from loratui.ui.widgets.caption_pane import CaptionPane
 from loratui.ui.widgets.command_line import CommandLine
 from loratui.ui.widgets.filter_line import FilterLine
-from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.line_list import LineList
 from loratui.ui.widgets.picture_grid import PictureGrid
 from loratui.ui.widgets.picture_list import PictureList
@@ -218,22 +217,6 @@ class DatasetRoom(DatasetDeeds):
         with self.view.prevent(LineList.Moved):
             self.view.show_rows(len(self.studio.library.shown), old.cursor)
         self.view.focus()
-
-    def action_sight(self) -> None:
-        """The picture, or what the trainer sees of it."""
-        self.query_one(PicturePane).turn_sight()
-
-    def action_zoom(self, by: int) -> None:
-        """Nearer, farther, or with 0 the whole picture."""
-        view = self.query_one(ImageView)
-        if by:
-            view.zoom_by(by)
-        else:
-            view.fit()
-
-    def action_pan(self, right: int, down: int) -> None:
-        """Move the zoomed picture."""
-        self.query_one(ImageView).pan(right, down)
 
     def action_size(self, by: int) -> None:
         """Larger or smaller thumbnails."""

@@ -25,7 +25,7 @@ from loratui.ui.external_editor import edit_text
 from loratui.ui.messages import Said
 from loratui.ui.screens.choose import Choice, ChooseDialog, Option
 from loratui.ui.screens.confirm import ConfirmDialog
-from loratui.ui.screens.dataset_steps import DatasetSteps
+from loratui.ui.screens.dataset_frames import DatasetFrames
 from loratui.ui.widgets.caption_editor import CaptionEditor
 from loratui.ui.widgets.command_line import CommandLine
 from loratui.ui.widgets.completions import Completions
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from loratui.ui.watching import Gone, Post
 
 
-class DatasetDeeds(DatasetSteps):
+class DatasetDeeds(DatasetFrames):
     """What the room does to captions: by hand, in batches, by tags, in an editor of the user's own."""
 
     def __init__(self) -> None:

@@ -34,6 +34,12 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "dataset.captioner", "c", "app.caption_marked", "caption…", "Let models caption the marked, or all"
     ),
+    Action("dataset.crop", "C", "crop", "crop…", "Crop, turn and mask this picture; the file stays as it is"),
+    Action("dataset.rotate", "r", "rotate(True)", "turn", "Turn these pictures by a quarter", show=False),
+    Action("dataset.rotate_back", "R", "rotate(False)", "turn back", "Turn them a quarter back", show=False),
+    Action("dataset.mirror", "M", "mirror", "mirror", "Exchange left and right of these", show=False),
+    Action("dataset.unframe", "", "unframe", "reset crop", "Forget crop, turn and mirroring of these"),
+    Action("dataset.alpha", "", "alpha", "alpha mask", "Use the alpha channel of these as mask, or not"),
     Action(
         "dataset.sight",
         "w",

@@ -89,7 +89,7 @@ class ImageView(Widget):
             shown: what of it; None for the picture as it lies there.
         """
         same = (path, shown) == (self.path, self.shown) and self._image is not None
-        if same and not at_once:
+        if same:
             if box != self.box:  # moving a box decodes nothing
                 self.box = box
                 self._painted = (box, self._painted[1])

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from loratui.dataset.framing import kept
+from loratui.dataset.framing import kept, with_box
 from loratui.dataset.rows import PictureRow
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row, whole
@@ -62,13 +62,14 @@ class PicturePane(Vertical):
         from loratui.ui.preview import Shown
 
         bucket = bucket_of(row, cast("LoratuiApp", self.app).data_settings)
-        stamp = row.known.mtime_ns
+        # without the box: moving it decodes nothing
+        turn, stamp = with_box(row.frame, None), row.known.mtime_ns
         if self.sight and bucket is not None:
             mask = row.mask if self.sight == 2 else None
-            view.show(row.known.path, shown=Shown(row.frame, bucket, mask, stamp))
+            view.show(row.known.path, shown=Shown(turn, bucket, mask, stamp))
         else:
             box = kept(bucket) if bucket is not None else None
-            view.show(row.known.path, box, shown=Shown(row.frame, stamp=stamp))
+            view.show(row.known.path, box, shown=Shown(turn, stamp=stamp))
 
     def turn_sight(self) -> None:
         """The picture, what the trainer sees of it, the same with what its mask leaves out tinted."""
