@@ -101,6 +101,8 @@ def run_new(args: argparse.Namespace, out: Output) -> int:
 
 def run_scan(args: argparse.Namespace, out: Output) -> int:
     """Read the pictures of a project, or of any folder."""
+    from loratui.config.schema import DataConfig
+    from loratui.dataset.bucket_table import bucket_table
     from loratui.dataset.scan import Source, scan
     from loratui.errors import DatasetError
     from loratui.project import FILE_NAME, Project
@@ -109,11 +111,13 @@ def run_scan(args: argparse.Namespace, out: Output) -> int:
         out.progress(f"reading  {done}")
 
     folder = Path(args.dir).expanduser()
+    data = DataConfig()
     if not (folder / FILE_NAME).exists() and folder.is_dir():
         found = scan([Source(folder.absolute())], root=folder.absolute(), on_progress=show)
     else:
         project = Project.open(folder)
-        found = project.scan(project.resolve().data, show)
+        data = project.resolve().data
+        found = project.scan(data, show)
     out.end_progress()
     if not found.pictures:
         errors = found.errors
@@ -122,11 +126,34 @@ def run_scan(args: argparse.Namespace, out: Output) -> int:
             "Put pictures there, or `loratui import FOLDER DIR` copies some in.",
             errors,
         )
-    out.document(found.as_json())
-    out.line(f"{len(found.pictures)} pictures in {len(found.buckets)} buckets.")
+    lines = bucket_table(((p.width, p.height, p.frame, p.repeats) for p in found.pictures), data)
+    more = {
+        (b.width, b.height): {
+            "batches": b.batches,
+            "leftover": b.leftover,
+            "crop": round(b.crop, 4),
+            "enlarged": b.enlarged,
+        }
+        for b in lines
+    }
+    document: dict[str, Any] = found.as_json()
+    document["buckets"] = [{**b, **more[b["width"], b["height"]]} for b in document["buckets"]]
+    out.document(document)
+    out.line(f"{len(found.pictures)} pictures in {len(lines)} buckets.")
     out.table(
-        [(f"{b.width} x {b.height}", f"{b.images}", f"{b.repeated}") for b in found.buckets],
-        ("bucket", "pictures", "with repeats"),
+        [
+            (
+                f"{b.width} x {b.height}",
+                f"{b.images}",
+                f"{b.repeated}",
+                f"{b.batches}",
+                f"{b.leftover or '-'}",
+                f"{100 * b.crop:.0f} %",
+                f"{b.enlarged or '-'}",
+            )
+            for b in lines
+        ],
+        ("bucket", "pictures", "with repeats", "batches", "left over", "cut off", "enlarged"),
     )
     tell_problems(found.problems, out)
     return 0

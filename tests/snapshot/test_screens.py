@@ -162,6 +162,8 @@ async def test_crop(size: tuple[int, int], tmp_path: Path) -> None:
         compare("crop", size, await rest(app, pilot))
         await pilot.press("r", "minus", "minus", "j")
         compare("crop-by-hand", size, await rest(app, pilot))
+        await pilot.press("escape", "B")
+        compare("buckets", size, await rest(app, pilot))
 
 
 async def test_gpu_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

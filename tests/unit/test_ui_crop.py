@@ -8,10 +8,14 @@ from app_kit import picture, project
 from PIL import Image
 from test_ui_dataset import Driver, quiet, room
 
+from loratui.config.schema import RunConfig
 from loratui.dataset.framing import Frame, framed
 from loratui.dataset.pixels import trained_pixels
-from loratui.project.framing import framing
+from loratui.plan.steps import bucket_plans
+from loratui.project.framing import framing, set_frames
 from loratui.project.history import History
+from loratui.project.project import Project
+from loratui.ui.screens.bucket_table import BucketTable
 from loratui.ui.screens.crop import CropRoom
 from loratui.ui.screens.dataset import DatasetRoom
 from loratui.ui.widgets.image_view import ImageView
@@ -150,6 +154,31 @@ async def test_marked_pictures_are_turned_as_one_step(tmp_path: Path) -> None:
         row = driver.room.current
         assert row is not None
         await driver.until(lambda: row.frame.plain)
+
+
+async def test_the_table_of_buckets_counts_as_the_plan_and_leads_to_the_pictures(tmp_path: Path) -> None:
+    """What the table says is what the plan of a training says; enter shows the pictures of a bucket."""
+    root = project(tmp_path / "p", 5)
+    picture(root / "dataset" / "02.png", (64, 96), 2)
+    picture(root / "dataset" / "03.png", (20, 30), 3)
+    set_frames(History(root), {root / "dataset" / "05.png": Frame(90)})
+    async with room(root) as driver:
+        await driver.press("B")
+        await driver.until(lambda: "5 pictures in 2 of" in driver.text())
+        dialog = driver.app.screen
+        assert isinstance(dialog, BucketTable)
+        config = RunConfig(data=driver.app.data_settings)
+        counts = Project.open(root).scan(config.data).buckets
+        plans = bucket_plans(counts, config.data.batch_size, config.data.repeats)
+        found = {(b.width, b.height): (b.images, b.repeated, b.batches, b.leftover) for b in dialog.lines}
+        assert found == {(b.width, b.height): (b.images, b.repeated, b.batches, b.leftover) for b in plans}
+        tall = next(b for b in dialog.lines if b.height > b.width)
+        assert tall.images == 3 and tall.enlarged == 1 and tall.upscale_most > 1.5
+        if dialog.lines[0] is not tall:
+            await driver.press("down")
+        await driver.press("enter")
+        await driver.until(lambda: driver.names == ["02.png", "03.png", "05.png"])
+        assert driver.app.library.filter == f"bucket:{tall.name}"
 
 
 async def test_every_action_of_the_crop_is_in_the_help_and_the_palette(tmp_path: Path) -> None:

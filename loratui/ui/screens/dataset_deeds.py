@@ -163,10 +163,6 @@ class DatasetDeeds(DatasetFrames):
         if at is not None:
             self.view.cursor = at
 
-    def use_filter(self, words: str) -> None:
-        """Filter as if it had been typed."""
-        raise NotImplementedError
-
     def action_copy(self) -> None:
         """Copy the tags, here and to the terminal's clipboard."""
         row = self.current

@@ -48,6 +48,35 @@ class DatasetFrames(DatasetSteps):
         """Move the zoomed picture."""
         self.query_one(ImageView).pan(right, down)
 
+    def action_buckets(self) -> None:
+        """The table of buckets; enter there shows the pictures of one."""
+        from loratui.ui.screens.bucket_table import BucketTable
+
+        rows, data = list(self.studio.library.rows), self.studio.data_settings
+        dialog = BucketTable(data)
+
+        def work(_post: Post, gone: Gone) -> None:
+            from loratui.dataset.bucket_table import bucket_table
+
+            usable = (row for row in rows if row.known.width and row.known.height and not row.known.code)
+            lines = bucket_table(
+                ((r.known.width, r.known.height, r.frame, r.repeats or 1) for r in usable), data
+            )
+            if not gone():
+                self.app.call_later(dialog.show, lines)
+
+        def chosen(words: str | None) -> None:
+            if words:
+                self.use_filter(words)
+                self.view.focus()
+
+        self.app.push_screen(dialog, chosen)
+        self.studio.in_thread(work, "buckets")
+
+    def use_filter(self, words: str) -> None:
+        """Filter as if it had been typed."""
+        raise NotImplementedError
+
     # --- changing ---------------------------------------------------------------------------------------
 
     def action_crop(self) -> None:

@@ -35,6 +35,9 @@ ACTIONS: tuple[Action, ...] = (
         "dataset.captioner", "c", "app.caption_marked", "caption…", "Let models caption the marked, or all"
     ),
     Action("dataset.crop", "C", "crop", "crop…", "Crop, turn and mask this picture; the file stays as it is"),
+    Action(
+        "dataset.buckets", "B", "buckets", "buckets…", "The table of buckets, with a way to each", show=False
+    ),
     Action("dataset.rotate", "r", "rotate(True)", "turn", "Turn these pictures by a quarter", show=False),
     Action("dataset.rotate_back", "R", "rotate(False)", "turn back", "Turn them a quarter back", show=False),
     Action("dataset.mirror", "M", "mirror", "mirror", "Exchange left and right of these", show=False),
