@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from loratui.disks import file_system, is_network
+
 Level = Literal["ok", "info", "attention"]
-_NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "beegfs", "gpfs", "ceph"}
 _PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 _LITTLE_DISK_GIB = 5.0
 _PROBE = """
@@ -139,8 +140,8 @@ def _disk(folder: Path) -> list[Check]:
         checks = [Check("disk", "attention", detail, "Free some space: checkpoints and caches need it.")]
     else:
         checks = [Check("disk", "ok", detail)]
-    kind = _file_system(folder)
-    if kind in _NETWORK_DISKS:
+    kind = file_system(folder)
+    if is_network(kind):
         checks.append(
             Check(
                 "file system",
@@ -151,23 +152,6 @@ def _disk(folder: Path) -> list[Check]:
     if not os.access(folder, os.W_OK):
         checks.append(Check("folder", "attention", f"{folder} cannot be written", "Use another folder."))
     return checks
-
-
-def _file_system(folder: Path) -> str:
-    """Type of the file system a folder lies on, empty when unknown."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    best, kind = "", ""
-    for line in lines:
-        parts = line.split(" ")
-        if len(parts) > 2:
-            point = parts[1].replace("\\040", " ")
-            inside = str(folder) == point or str(folder).startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):
-                best, kind = point, parts[2]
-    return kind
 
 
 def _terminal() -> Check:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,14 @@ class Indexed:
 
 @dataclass(slots=True)
 class Refreshed:
-    """What a refresh found, by path."""
+    """What a refresh found: how many of each kind, and which pictures have a new file or caption."""
 
     added: int = 0
     changed: int = 0
     captions: int = 0
     removed: int = 0
     same: int = 0
+    touched: list[Path] = field(default_factory=list)
 
     @property
     def anything(self) -> bool:
@@ -202,9 +203,11 @@ class Index:
                 self._read_caption(key, picture, suffix, cap_size, cap_time)
                 report.added += old is None
                 report.changed += old is not None
+                report.touched.append(picture)
             elif old[2:] != (suffix, cap_size, cap_time):
                 self._read_caption(key, picture, suffix, cap_size, cap_time)
                 report.captions += 1
+                report.touched.append(picture)
             else:
                 report.same += 1
             if done % _BATCH == 0:
@@ -258,6 +261,21 @@ class Index:
         select = f"SELECT {', '.join(_COLUMNS)} FROM pictures WHERE path = ?"
         row = self._db.execute(select, (os.fsencode(picture),)).fetchone()
         return _indexed(row) if row else None
+
+    def of_caption(self, caption: Path) -> list[Path]:
+        """The pictures a sidecar belongs to: usually one, more when they share it."""
+        stem = os.fsencode(caption.with_suffix(""))
+        keys = self._between(stem + b".", stem + b"/")
+        return [p for key in keys if (p := Path(os.fsdecode(key))).stem == caption.stem]
+
+    def holds_below(self, folder: Path) -> bool:
+        """Whether a picture lies in this folder or deeper."""
+        name = os.fsencode(folder)
+        return next(iter(self._between(name + b"/", name + b"0")), None) is not None
+
+    def _between(self, first: bytes, last: bytes) -> Iterator[bytes]:
+        select = "SELECT path FROM pictures WHERE path >= ? AND path < ? ORDER BY path"
+        return (key for (key,) in self._db.execute(select, (first, last)).fetchall())
 
     # --- figures ------------------------------------------------------------------------------------------
 

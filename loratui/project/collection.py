@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from loratui.dataset.framing import Frame
 from loratui.dataset.index import Index, Indexed, Refreshed
 from loratui.dataset.measure_pool import Measured
 from loratui.dataset.rows import Facts, PictureRow, candidates, make_rows
-from loratui.dataset.scan import Look, Scan, natural_key, scan, walk_sources
+from loratui.dataset.scan import SUFFIXES, Look, Scan, natural_key, scan, walk_sources
+from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.dataset.sidecar import Caption, read_caption
 from loratui.dataset.tags import Kind
 from loratui.errors import DatasetError, Problem
@@ -44,13 +45,13 @@ class Moved:
         outcome: of the captions and notes.
         pictures: that came back from the trash, or went there again.
         problems: of those that could not.
-        noted: files of which other things are noted now: stars, kinds, crops, pins.
+        touched: pictures whose captions or notes are others now.
     """
 
     outcome: Outcome
     pictures: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
-    noted: tuple[Path, ...] = ()
+    touched: tuple[Path, ...] = ()
 
 
 class Collection:
@@ -73,6 +74,13 @@ class Collection:
         self._lock = threading.RLock()
         self._changed: dict[str, int] = {}
         self._changed_at = (-1, 0, 0)
+        self._told = max(self.history.log.entries, default=0)
+        self._own: set[int] = set()
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that the pictures lie in."""
+        return [s.path for s in self._sources]
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -103,15 +111,75 @@ class Collection:
         )
 
     def refresh(self, on_progress: Callable[[int], None] | None = None) -> Refreshed:
-        """Look at the disk: new, changed and removed pictures and captions."""
+        """Look at the disk: new, changed and removed pictures and captions, and steps of other processes."""
         with self._lock:
-            self.history.refresh()
-            return self.index.refresh(walk_sources(self._sources), on_progress)
+            noted = self._steps_of_others()
+            found = self.index.refresh(walk_sources(self._sources), on_progress)
+            found.touched = list(dict.fromkeys((*found.touched, *noted)))
+            return found
 
-    def look_again(self, pictures: Iterable[Path]) -> None:
+    def look_again(self, pictures: Iterable[Path]) -> Refreshed:
         """Look at the disk for some pictures."""
         with self._lock:
-            self.index.refresh(pictures, forget=False)
+            return self.index.refresh(pictures, forget=False)
+
+    def look_at(self, files: Iterable[Path]) -> Refreshed | None:
+        """Look at files that are said to be others now: pictures, captions, whatever lies beside them.
+
+        Returns:
+            What became of the pictures they belong to; None when pictures, masks or folders came or went, so
+            that all has to be looked at.
+        """
+        with self._lock:
+            noted = self._steps_of_others()
+            pictures: dict[Path, None] = {}
+            for file in files:
+                found = self._belongs_to(file)
+                if found is None:
+                    return None
+                pictures |= dict.fromkeys(found)
+            seen = self.index.refresh(pictures, forget=False)
+            seen.touched = list(dict.fromkeys((*seen.touched, *noted)))
+            return None if seen.added or seen.removed else seen
+
+    def _belongs_to(self, file: Path) -> list[Path] | None:
+        """The known pictures a file says something about; None when it is not one file of a known picture."""
+        kind = file.suffix.lower()
+        if kind in CAPTIONS:
+            return self.index.of_caption(file)
+        if kind in SUFFIXES:
+            known = self.index.get(file) is not None and file.exists()
+            return [file] if known else None
+        if file.is_dir() or self.index.holds_below(file):
+            return None
+        return []
+
+    def _steps_of_others(self) -> list[Path]:
+        """Pictures of steps in the history that another process made since this was asked last."""
+        self.history.refresh()
+        entries = self.history.log.entries
+        self._told = min(self._told, max(entries, default=0))
+        fresh: list[Entry] = []
+        for number in sorted(n for n in entries if n > self._told):
+            entry = entries[number]
+            if entry.status not in {"done", "void"}:
+                break  # it is being written
+            self._told = number
+            if entry.status == "done" and number not in self._own:
+                fresh.append(entry)
+            self._own.discard(number)
+        return self._pictures_of(fresh)
+
+    def _pictures_of(self, entries: Iterable[Entry]) -> list[Path]:
+        """The pictures whose captions or notes some steps changed."""
+        keys: dict[str, None] = {}
+        for entry in entries:
+            keys |= dict.fromkeys(r.path for r in entry.files) | dict.fromkeys(n.path for n in entry.notes)
+        pictures: dict[Path, None] = {}
+        for path in map(self.history.path, keys):
+            is_caption = path.suffix.lower() in CAPTIONS
+            pictures |= dict.fromkeys(self.index.of_caption(path) if is_caption else [path])
+        return list(pictures)
 
     def scan(self) -> Scan:
         """What `Project.scan` gives, from the index: nothing is read twice."""
@@ -181,7 +249,7 @@ class Collection:
         if change.reason:
             return Outcome()
         made = [FileChange(change.path, change.raw, change.data)]
-        return self.history.commit(made, Actor("hand"), f"edit {picture.name}")
+        return self._mine(self.history.commit(made, Actor("hand"), f"edit {picture.name}"))
 
     def plan(self, operation: Operation, rows: Sequence[PictureRow], include_pinned: bool = False) -> Batch:
         """What a batch edit would do to the captions of `rows`, as they lie on disk now."""
@@ -194,12 +262,19 @@ class Collection:
     def commit(self, batch: Batch, actor: Actor | None = None, include_pinned: bool = False) -> Outcome:
         """Do a planned batch as one step."""
         who = actor or Actor("batch", batch.label)
-        return self.history.commit(from_batch(batch), who, batch.label, include_pinned=include_pinned)
+        outcome = self.history.commit(from_batch(batch), who, batch.label, include_pinned=include_pinned)
+        return self._mine(outcome)
+
+    def _mine(self, outcome: Outcome) -> Outcome:
+        """A step of this object's own: its caller knows of it already."""
+        if outcome.entry:
+            self._own.add(outcome.entry)
+        return outcome
 
     def note(self, values: Mapping[Path, Any], name: str, label: str) -> Outcome:
         """Keep a value about each picture (`stars`, `kind`) as one step; None forgets it."""
         notes = [NoteChange(picture, name, value) for picture, value in values.items()]
-        return self.history.commit((), Actor("hand"), label, notes)
+        return self._mine(self.history.commit((), Actor("hand"), label, notes))
 
     def frame(
         self,
@@ -220,7 +295,7 @@ class Collection:
             DatasetError: the history cannot be written.
             LockedError: another process holds it.
         """
-        return set_frames(self.history, chosen, actor, alpha, label)
+        return self._mine(set_frames(self.history, chosen, actor, alpha, label))
 
     def use_alpha(self, pictures: Mapping[Path, bool]) -> Outcome:
         """Say whether the alpha channel of pictures is their mask, as one step.
@@ -229,7 +304,7 @@ class Collection:
             DatasetError: the history cannot be written.
             LockedError: another process holds it.
         """
-        return set_alpha(self.history, pictures)
+        return self._mine(set_alpha(self.history, pictures))
 
     # --- undo and trash ---------------------------------------------------------------------------------
 
@@ -269,17 +344,28 @@ class Collection:
 
     def undo(self) -> Moved:
         """Take the newest step back, pictures in the trash included."""
-        return self._follow(self.history.undo())
+        return self._step(self.history.undo)
 
     def redo(self) -> Moved:
         """Do the step again that was taken back last."""
-        return self._follow(self.history.redo())
+        return self._step(self.history.redo)
+
+    def _step(self, go: Callable[[], Outcome]) -> Moved:
+        before = max(self.history.log.entries, default=0)
+        moved = self._follow(go())
+        made = [e for e in self.history.log.entries.values() if e.id > before and e.status == "done"]
+        self._own |= {e.id for e in made}
+        with self._lock:
+            return replace(moved, touched=tuple(self._pictures_of(made)))
 
     def _follow(self, outcome: Outcome) -> Moved:
         """Let the trash follow the notes of a step."""
         entry = self.history.log.entries.get(outcome.entry)
-        notes = [(self.history.path(n.path), n) for n in (entry.notes if entry else ())]
-        wanted = [(path, bool(n.after)) for path, n in notes if n.name == TRASHED]
+        wanted = [
+            (self.history.path(n.path), bool(n.after))
+            for n in (entry.notes if entry else ())
+            if n.name == TRASHED
+        ]
         moved: list[Path] = []
         problems: list[str] = []
         lying = {item.picture: item.id for item in reversed(self.trash.items())} if wanted else {}
@@ -294,8 +380,7 @@ class Collection:
                 moved.append(picture)
             except DatasetError as error:
                 problems.append(error.message)
-        noted = dict.fromkeys(path for path, n in notes if n.name != TRASHED)
-        return Moved(outcome, tuple(moved), tuple(problems), tuple(noted))
+        return Moved(outcome, tuple(moved), tuple(problems))
 
     # --- out --------------------------------------------------------------------------------------------
 

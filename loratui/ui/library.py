@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +21,7 @@ from loratui.errors import DatasetError, LoratuiError
 from loratui.ui.counting import frequencies, shared_prefix, token_counter, totals
 from loratui.ui.measuring import Measuring
 from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
+from loratui.ui.outside import Outside, is_below
 from loratui.ui.still import making_rows
 from loratui.ui.thumbnail_source import ThumbnailSource
 
@@ -56,6 +57,8 @@ class Library:
 
     MEASURES: ClassVar[bool] = True
     """Whether pictures are measured in the background."""
+    WATCHES: ClassVar[bool] = True
+    """Whether changes by other programs are looked out for."""
 
     def __init__(self, studio: Watching) -> None:
         self.studio = studio
@@ -64,6 +67,8 @@ class Library:
         self.shown: list[PictureRow] = []
         self.read = False
         """Whether the disk was looked at."""
+        self._behind = False
+        """Whether the index knows of changes that the rows do not: their look was cut short."""
         self.filter = ""
         self.last_filter = ""
         """The filter before it was cleared, for n and N."""
@@ -83,6 +88,10 @@ class Library:
         self.totals = (0, 0, 0)
         """Pictures with a caption, pictures to look at, unusable files."""
         self._measuring = Measuring(self)
+        self._outside = Outside(self)
+        self._looking = threading.Lock()
+        self.in_sight: Callable[[], Sequence[PictureRow]] = tuple
+        """Gives the rows in sight; set by the room that shows them."""
         self._alike: Mapping[Path, int] = {}
         self._ending = threading.Event()
         self._source: ThumbnailSource | None = None
@@ -105,9 +114,12 @@ class Library:
                 rows = collection.rows()
             if rows and not gone():
                 self.studio.call_later(self._take, rows, collection, False)
+            if self.WATCHES and not gone():
+                self._outside.start(collection)
             self._look(collection, post, gone, bool(rows))
 
         self._measuring.stop()
+        self._outside.stop()
         if self._source is not None:  # its cache may be another project's now
             self._source.close()
             self._source = None
@@ -117,17 +129,46 @@ class Library:
         """Look at the disk again."""
         collection = self.collection
         if collection is not None:
-            self.studio.in_thread(lambda post, gone: self._look(collection, post, gone, True), "scan")
+            self.studio.in_thread(lambda post, gone: self._look(collection, post, gone, False), "scan")
+
+    def look(self, collection: Collection, gone: Gone) -> None:
+        """Look at all of the disk, in a thread: pictures or masks came or went."""
+        self._look(collection, self.studio.post_message, gone, False)
+
+    def look_at(self, collection: Collection, files: Iterable[Path]) -> bool:
+        """Look at files that another program changed, in a thread; False when all has to be looked at."""
+        with self._looking:
+            found = collection.look_at(files)
+            if found is not None:
+                self._renew(collection, found.touched, bool(found.changed))
+        if found is not None and found.changed and self.MEASURES:
+            self.studio.call_later(self._measuring.start, collection)
+        return found is not None
+
+    def look_in_sight(self, folders: Iterable[Path]) -> None:
+        """Look at the pictures in sight that lie in these folders."""
+        collection = self.collection
+        pictures = [row.known.path for row in self.in_sight() if is_below(row.known.path, folders)]
+        if collection is None or not pictures:
+            return
+
+        def work(_post: Post, gone: Gone) -> None:
+            if not self.look_at(collection, pictures) and not gone():
+                self.look(collection, gone)
+
+        self.studio.in_thread(work, "sight")
 
     def _look(self, collection: Collection, post: Post, gone: Gone, known: bool) -> None:
         """In a thread: the disk, rows of what changed, the scan for the other rooms, then the figures."""
         try:
-            with making_rows():
+            with self._looking, making_rows():
                 found = collection.refresh(lambda done: post(ScanProgress(done)))
+                self._behind |= found.anything or bool(found.touched) or not known
                 if gone():
                     return
-                rows = collection.rows() if found.anything or not known else None
-            self.studio.call_later(self._take, rows, collection, True)
+                rows = collection.rows() if self._behind else None
+                self._behind = False
+                self.studio.call_later(self._take, rows, collection, True)
             if gone():
                 return
             with making_rows():
@@ -171,36 +212,56 @@ class Library:
             self._narrow()
         self._publish("pictures")
 
-    def reload(self, pictures: Sequence[Path]) -> None:
-        """Some captions or notes are others now: read them again, in a thread."""
+    def reload(self, pictures: Sequence[Path], sift: bool = False) -> None:
+        """Some captions or notes are others now: read them again, in a thread.
+
+        Args:
+            pictures: which.
+            sift: whether to filter and sort anew; else they stay where they are, though no longer alike.
+        """
         collection = self.collection
         if collection is None or not pictures:
             return
 
-        def work(post: Post, gone: Gone) -> None:
-            collection.look_again(pictures)
-            # a few rows are patched; for many it is quicker to make all of them
-            if len(pictures) * 4 > len(self.rows) + 200:
-                with making_rows():
-                    rows = collection.rows()
-                    scan = collection.scan()
-                self.studio.call_later(self._take, rows, collection, True)
-                post(ScanDone(scan))
-            else:
-                self.studio.call_later(self._patch, collection.rows(pictures))
+        def work(_post: Post, _gone: Gone) -> None:
+            with self._looking:
+                collection.look_again(pictures)
+                self._renew(collection, pictures, sift=sift)
 
         self.studio.in_thread(work, "reload", exclusive=False)
 
-    def _patch(self, rows: Iterable[PictureRow]) -> None:
+    def _renew(
+        self, collection: Collection, pictures: Sequence[Path], rescan: bool = False, sift: bool = True
+    ) -> None:
+        """In a thread: new rows for some pictures."""
+        if not pictures:
+            return
+        many = len(pictures) * 4 > len(self.rows) + 200
+        if many:  # a few rows are patched; for many it is quicker to make all of them
+            with making_rows():
+                self.studio.call_later(self._take, collection.rows(), collection, True)
+        else:
+            self.studio.call_later(self._patch, collection.rows(pictures), sift)
+        if many or rescan:
+            with making_rows():
+                self.studio.post_message(ScanDone(collection.scan()))
+
+    def _patch(self, rows: Sequence[PictureRow], sift: bool) -> None:
+        self.changed = set()
         for new in rows:
             old = self._by_path.get(new.known.path)
             if old is not None:
+                if old.known.mtime_ns != new.known.mtime_ns:
+                    self.changed.add(new.known.path)
                 new.marked = old.marked
                 old.__dict__.clear()  # every list holds this very object
                 old.__dict__.update(new.__dict__)
         self.studio.captions_changed({row.known.path: row.known for row in rows})
         self._publish("pictures")
-        self.count_tags()
+        if sift and (self._node is not None or self.sort != "name"):
+            self._narrow()
+        else:
+            self.count_tags()
 
     def forget(self, pictures: Iterable[Path]) -> None:
         """Rows of pictures that are going away: gone from the screen at once."""
@@ -260,6 +321,7 @@ class Library:
     def close(self) -> None:
         """The app ends: so does everything that runs in the background."""
         self._measuring.stop()
+        self._outside.stop()
         self._ending.set()
         if self._source is not None:
             self._source.close()

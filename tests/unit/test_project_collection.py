@@ -136,3 +136,58 @@ def test_export_writes_the_chosen_rows(tmp_path: Path) -> None:
     made = collection.export(rows, tmp_path / "out", "ai-toolkit")
     assert made.images == 2
     assert (tmp_path / "out" / "01.txt").read_text().strip() == "sks robot, picture 1"
+
+
+def test_undo_names_the_pictures_it_touched(tmp_path: Path) -> None:
+    """Stars touch their picture, a caption the picture beside it: nothing else has to be looked at."""
+    root = project(tmp_path / "p", 4)
+    collection = opened(root)
+    one, two = (root / "dataset" / f"0{n}.png" for n in (1, 2))
+    collection.note({one: 3}, "stars", "stars for 01.png")
+    collection.save_caption(two, "mine", read_caption(two))
+    assert set(collection.undo().touched) == {two}
+    assert set(collection.undo().touched) == {one}
+    assert set(collection.redo().touched) == {one}
+
+
+def test_steps_of_another_process_are_told_once_and_own_ones_never(tmp_path: Path) -> None:
+    """What the command line did is among what a look finds; the app's own steps it knows already."""
+    root = project(tmp_path / "p", 4)
+    here, there = opened(root), opened(root)
+    one, two = (root / "dataset" / f"0{n}.png" for n in (1, 2))
+    here.note({one: 3}, "stars", "stars")
+    there.note({two: 5}, "stars", "stars")
+    assert here.refresh().touched == [two]
+    assert here.refresh().touched == []
+    there.undo()
+    found = here.look_at([here.history.log.path])
+    assert found is not None and found.touched == [two] and not found.anything
+    there.save_caption(two, "theirs", read_caption(two))
+    found = here.look_at([root / "dataset" / "02.txt"])
+    assert found is not None and found.touched == [two] and found.captions == 1
+
+
+@pytest.mark.parametrize("what", ["picture", "mask", "folder", "gone", "folder gone"])
+def test_what_comes_or_goes_asks_for_a_look_at_all(tmp_path: Path, what: str) -> None:
+    """A new picture, a mask, a folder; the same when they go. A file that is none of ours does not."""
+    root = project(tmp_path / "p", 2)
+    data = root / "dataset"
+    (data / "sub").mkdir()
+    picture(data / "sub" / "in.png", seed=1)
+    collection = opened(root)
+    (data / "notes.md").write_text("x")
+    (data / "orphan.txt").write_text("x")
+    found = collection.look_at([data / "notes.md", data / "orphan.txt", data / "never.there"])
+    assert found is not None and not found.touched
+    place = {"picture": data / "n.png", "mask": data / "01-masklabel.png", "folder": data / "more"}.get(what)
+    if what == "folder":
+        (data / "more").mkdir()
+    elif place is not None:
+        picture(place)
+    elif what == "gone":
+        place = data / "01.png"
+        place.unlink()
+    else:
+        place = data / "sub"
+        place.rename(tmp_path / "away")
+    assert place is not None and collection.look_at([place]) is None

@@ -270,3 +270,22 @@ def test_a_thousand_headers(tmp_path: Path) -> None:
     warm = time.perf_counter() - start
     print(f"cold {1000 / cold:.0f}/s, warm {1000 / warm:.0f}/s")
     assert len(rows) == 1000 and cold < 4 and warm < 2
+
+
+def test_a_sidecar_leads_to_its_pictures(tmp_path: Path) -> None:
+    """By stem, exactly: `a.b.png` is not `a`'s; bytes that are no text too; folders by what lies in them."""
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    odd = Path(os.fsdecode(os.fsencode(data) + b"/\xff.png"))
+    names = [data / "a.png", data / "a.JPG", data / "a.b.png", data / "a0.png", data / "sub" / "a.png", odd]
+    for path in names:
+        with open(path, "wb") as file:
+            Image.new("RGB", (8, 8)).save(file, "PNG")
+    index = Index(tmp_path / "cache")
+    index.refresh(names)
+    assert index.of_caption(data / "a.txt") == [data / "a.JPG", data / "a.png"]
+    assert index.of_caption(data / "a.b.txt") == [data / "a.b.png"]
+    assert index.of_caption(odd.with_suffix(".caption")) == [odd]
+    assert index.of_caption(data / "sub.txt") == []
+    assert index.holds_below(data / "sub") and index.holds_below(data)
+    assert not index.holds_below(data / "su") and not index.holds_below(data / "a.png")

@@ -82,6 +82,7 @@ class DatasetRoom(DatasetDeeds):
         self.follow("pictures")
         self.follow("shown")
         self.follow("tags")
+        self.studio.library.in_sight = self._in_sight
         self.view.focus()
 
     # --- what is shown ----------------------------------------------------------------------------------
@@ -96,6 +97,9 @@ class DatasetRoom(DatasetDeeds):
         """The row under the cursor."""
         cursor, shown = self.view.cursor, self.studio.library.shown
         return shown[cursor] if cursor < len(shown) else None
+
+    def _in_sight(self) -> list[PictureRow]:
+        return self.studio.library.shown[self.view.in_sight]
 
     def follow(self, what: str) -> None:
         """New pictures, another filter, marks, tags."""

@@ -217,15 +217,13 @@ class DatasetSteps(Room):
             post(report(outcome, "Took back" if undo else "Did again", len(moved.pictures)))
             for problem in moved.problems:
                 post(Said(problem, "", "error"))
-            self.app.call_later(self._stepped, moved.noted)
+            library = self.studio.library
+            if moved.pictures:  # some came from the trash or went there
+                self.app.call_later(library.refresh)
+            else:
+                self.app.call_later(library.reload, moved.touched, True)
 
         self.studio.in_thread(work, "commit", exclusive=False)
-
-    def _stepped(self, noted: Sequence[Path]) -> None:
-        """What is noted of a picture is in no file: the disk looks as before."""
-        library = self.studio.library
-        library.refresh()
-        library.reload([path for path in noted if library.row(path) is not None])
 
 
 def _usable(rows: Sequence[PictureRow]) -> list[PictureRow]:

@@ -86,6 +86,8 @@ class CaptionEditor(TextArea):
         self.picture: Path | None = None
         self._loaded: sidecar.Caption | None = None
         self._as_shown = ""
+        self.outdated = False
+        """Whether another program changed the file while something is typed here: saving will ask."""
         self.drafts: dict[Path, str] = {}
         """What was typed and could not be saved, by picture."""
         self.completions: Completions | None = None
@@ -98,21 +100,27 @@ class CaptionEditor(TextArea):
 
     def open(self, picture: Path | None) -> None:
         """Save what is unsaved, then show the caption of `picture`."""
-        if picture == self.picture and self.unsaved:
+        if picture is not None and picture == self.picture:
+            self.look_again()
             return
         if not self.save() and self.picture is not None:
             self.drafts[self.picture] = self.text  # it waits here until it can be saved
         self._load(picture)
 
     def look_again(self) -> None:
-        """The file may be another now: show it, unless something else is typed here."""
-        if self.picture is None or self.unsaved:
+        """The file may be another now: show it, unless something else is typed here; then say so."""
+        if self.picture is None:
             return
         try:
             found = sidecar.read_caption(self.picture)
         except LoratuiError:
             found = None
-        if found is None or self._loaded is None or found.raw != self._loaded.raw:
+        if self.unsaved:
+            other = found is not None and self._loaded is not None and found.raw != self._loaded.raw
+            if other != self.outdated:
+                self.outdated = other
+                self.post_message(self.Typed())
+        elif found is None or self._loaded is None or found.raw != self._loaded.raw:
             self._load(self.picture)
 
     def take_theirs(self) -> None:
@@ -134,6 +142,7 @@ class CaptionEditor(TextArea):
 
     def _load(self, picture: Path | None) -> None:
         self.picture = picture
+        self.outdated = False
         problem = ""
         try:
             self._loaded = sidecar.read_caption(picture) if picture is not None else None
@@ -165,6 +174,7 @@ class CaptionEditor(TextArea):
             self.post_message(self.Saved(self.picture, self.text, error.message, error.advice))
             return False
         self._as_shown = self.text
+        self.outdated = False
         self.post_message(self.Saved(self.picture, self._loaded.line))
         self.post_message(self.Typed())
         return True

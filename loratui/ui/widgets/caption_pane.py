@@ -72,6 +72,8 @@ class CaptionPane(Vertical):
         editor, library = self.editor, cast("LoratuiApp", self.app).library
         count = library.count_text(editor.text)
         state = "not saved" if editor.unsaved else ("saved" if editor.has_focus else "")
+        if editor.unsaved and editor.outdated:
+            state = "changed by another program: ctrl+s shows both"
         about = "" if library.exact else "about "
         self.border_subtitle = Content.assemble(
             (f"{state}  " if state else "", "$warning" if editor.unsaved else "$success"),

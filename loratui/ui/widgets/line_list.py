@@ -141,6 +141,11 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
         """Rows in sight."""
         return max(1, self.scrollable_content_region.height - self._top)
 
+    @property
+    def in_sight(self) -> slice:
+        """The rows that are painted."""
+        return slice(self.scroll_offset.y, self.scroll_offset.y + self.page)
+
     def _into_view(self, index: int) -> None:
         top = self.scroll_offset.y
         if index < top:

@@ -83,6 +83,12 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         lines = -(-self.count // self.across) * (self.cell[1] + 1)
         self.virtual_size = Size(self.scrollable_content_region.width, lines)
 
+    @property
+    def in_sight(self) -> slice:
+        """The pictures that are painted, at least in part."""
+        first = self.scroll_offset.y // (self.cell[1] + 1) * self.across
+        return slice(first, first + (self._down() + 2) * self.across)
+
     # --- what is shown ----------------------------------------------------------------------------------
 
     def show_rows(self, count: int, cursor: int | None = None) -> None:
