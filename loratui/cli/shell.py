@@ -55,6 +55,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         configs,
         doctor,
         files,
+        framing,
         history,
         hub,
         operations,
@@ -76,8 +77,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
-        training, projects, files, studio, history, captions, review, runs, weights, operations, catalog,
-        configs, caches, hub, doctor,
+        training, projects, files, studio, framing, history, captions, review, runs, weights, operations,
+        catalog, configs, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

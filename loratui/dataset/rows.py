@@ -98,6 +98,10 @@ class PictureRow:
         return self.known.size
 
     @property
+    def framed(self) -> bool:
+        return not self.frame.plain
+
+    @property
     def sharpness(self) -> float | None:
         return None if self.known.quality is None else self.known.quality.sharpness
 

@@ -18,6 +18,7 @@ READY: dict[str, str] = {
     "few tags": "captioned:yes AND tags:<3",
     "small": "side:<512",
     "written by hand": "pinned:yes",
+    "cropped or turned": "framed:yes",
     "with a finding": "problem:yes",
 }
 """What most people look for; a kept filter of the same name takes the place of one."""

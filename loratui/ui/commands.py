@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from loratui.dataset.edit_parse import OPERATIONS, parse_operation
 from loratui.dataset.exports import FORMATS, Format
 from loratui.dataset.query import QueryError, parse, select
+from loratui.dataset.reframing import parse_reframe
 from loratui.errors import DatasetError, LoratuiError
 from loratui.project.filters import keep_filter
 from loratui.ui import figures
@@ -31,7 +32,7 @@ def run(room: DatasetRoom, line: str) -> str:
             room.batching.edit(operation, room.scope(prefix))
             return ""
         if word in WORDS:
-            return _other(room, word, rest.strip())
+            return _other(room, word, rest.strip(), prefix)
         parse_operation(word, [], room.trigger)  # it names what was probably meant
     except QueryError as error:
         return f"{error.message}. {error.advice}".strip()
@@ -47,7 +48,7 @@ def _split(rest: str) -> list[str]:
         raise DatasetError(f"The command cannot be read: {error}.", "Close the quotes.") from None
 
 
-def _other(room: DatasetRoom, word: str, rest: str) -> str:
+def _other(room: DatasetRoom, word: str, rest: str, prefix: str = "") -> str:
     library = room.studio.library
     if word == "order":
         error = library.order(rest)
@@ -67,6 +68,8 @@ def _other(room: DatasetRoom, word: str, rest: str) -> str:
         if rest not in set("012345"):
             return "Stars are a number from 0 to 5."
         room.give_stars(lambda _old: int(rest))
+    elif word == "frame":
+        room.reframe(parse_reframe(_split(rest)), room.scope(prefix))
     elif word == "import":
         _import(room, rest)
     elif word == "export":

@@ -52,6 +52,7 @@ class FakeRow:
     sharpness: float | None = None
     blur: bool = False
     mask: bool = False
+    framed: bool = False
     edited: bool = False
     pinned: bool = False
     marked: bool = False
@@ -208,6 +209,7 @@ rows = st.builds(
     dup=st.integers(0, 3),
     blur=st.booleans(),
     mask=st.booleans(),
+    framed=st.booleans(),
     edited=st.booleans(),
 )
 

@@ -55,6 +55,7 @@ _ROWS: tuple[Field, ...] = (
     Field("sharpness", "number", "0 to about 1; under 0.29 counts as blurred", exact=False),
     Field("blur", "flag", "counts as blurred"),
     Field("mask", "flag", "has a mask"),
+    Field("framed", "flag", "turned, mirrored or cropped by hand"),
     Field("edited", "flag", "its caption was changed in this project"),
     Field("captioned", "flag", "has a caption that is not empty"),
     Field("pinned", "flag", "its caption was written by hand and is kept from batches"),

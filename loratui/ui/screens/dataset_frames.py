@@ -17,7 +17,9 @@ from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.picture_pane import PicturePane
 
 if TYPE_CHECKING:
+    from loratui.dataset.reframing import Reframe
     from loratui.dataset.rows import PictureRow
+    from loratui.ui.batching import Scope
     from loratui.ui.watching import Gone, Post
 
 
@@ -95,6 +97,34 @@ class DatasetFrames(DatasetSteps):
 
         self.leave()
         self.app.push_screen(CropRoom(row, shared, keep))
+
+    def reframe(self, wish: Reframe, scope: Scope) -> None:
+        """Carry out a wish typed in words, as one step."""
+        collection = self.studio.library.collection
+        if collection is None:
+            return
+
+        def work(post: Post, _gone: Gone) -> None:
+            from loratui.project.reframing import commit_frames, plan_frames
+
+            try:
+                with self._writing:
+                    plan = plan_frames(collection, scope.rows, wish)
+                    if plan.changes:
+                        commit_frames(collection, plan)
+            except LoratuiError as error:
+                post(Said(error.message, error.advice, "error"))
+                return
+            reasons = Counter(reason for _, reason in plan.left)
+            left = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+            words = (
+                f"{wish.describe()}: {figures.plural(len(plan.changes), 'picture')} of {len(scope.rows):,}."
+            )
+            words += f" Left alone: {left}." if left else ""
+            post(Said(words, "u takes it back." if plan.changes else ""))
+            self.app.call_later(self.studio.library.reload, [c.row.known.path for c in plan.changes])
+
+        self.studio.in_thread(work, "commit", exclusive=False)
 
     def action_rotate(self, clockwise: bool) -> None:
         """A quarter of a turn, of the marked pictures or of this one."""

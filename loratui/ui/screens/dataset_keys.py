@@ -41,6 +41,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("dataset.rotate", "r", "rotate(True)", "turn", "Turn these pictures by a quarter", show=False),
     Action("dataset.rotate_back", "R", "rotate(False)", "turn back", "Turn them a quarter back", show=False),
     Action("dataset.mirror", "M", "mirror", "mirror", "Exchange left and right of these", show=False),
+    Action("dataset.frame", "", "command('frame ')", "frame…", "Turn, mirror, crop or mask these, in words"),
     Action("dataset.unframe", "", "unframe", "reset crop", "Forget crop, turn and mirroring of these"),
     Action("dataset.alpha", "", "alpha", "alpha mask", "Use the alpha channel of these as mask, or not"),
     Action(
