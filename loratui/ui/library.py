@@ -131,9 +131,9 @@ class Library:
         if collection is not None:
             self.studio.in_thread(lambda post, gone: self._look(collection, post, gone, False), "scan")
 
-    def look(self, collection: Collection, gone: Gone) -> None:
-        """Look at all of the disk, in a thread: pictures or masks came or went."""
-        self._look(collection, self.studio.post_message, gone, False)
+    def look(self, collection: Collection, gone: Gone, fresh: bool = True) -> None:
+        """Look at all of the disk, in a thread; with `fresh`, masks may have come or gone, too."""
+        self._look(collection, self.studio.post_message, gone, not fresh)
 
     def look_at(self, collection: Collection, files: Iterable[Path]) -> bool:
         """Look at files that another program changed, in a thread; False when all has to be looked at."""
@@ -163,12 +163,15 @@ class Library:
         try:
             with self._looking, making_rows():
                 found = collection.refresh(lambda done: post(ScanProgress(done)))
-                self._behind |= found.anything or bool(found.touched) or not known
+                whole = self._behind or not known or bool(found.added or found.removed)
+                self._behind = whole or bool(found.touched)
                 if gone():
                     return
-                rows = collection.rows() if self._behind else None
                 self._behind = False
+                rows = collection.rows() if whole else None
                 self.studio.call_later(self._take, rows, collection, True)
+                if not whole:
+                    self._renew(collection, found.touched)
             if gone():
                 return
             with making_rows():

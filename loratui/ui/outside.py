@@ -63,19 +63,22 @@ class Outside:
         if not told:
             return
         told.append(collection.history.folder)
-        failed = 0
+        failed, again = 0, False
         while not stop.is_set():
             try:
-                self._watch(collection, told, stop, again=failed > 0)
+                self._watch(collection, told, stop, again)
                 failed = 0
             except RuntimeError:  # a name that is not UTF-8 cannot be told; that something happened is known
-                failed = 1
+                began = time.monotonic()
+                self._library.look(collection, stop.is_set)
+                stop.wait(_REST * (time.monotonic() - began))
             except OSError as error:
                 failed += 1
                 if failed > 2:
                     self._give_up(error, told, stop)
                     return
                 stop.wait(0.5)
+            again = True
 
     def _give_up(self, error: Exception, folders: list[Path], stop: threading.Event) -> None:
         self._library.studio.post_message(
@@ -89,6 +92,12 @@ class Outside:
 
     def _watch(self, collection: Collection, wanted: list[Path], stop: threading.Event, again: bool) -> None:
         """Watch until the folders themselves are others: one came, went, or is another one now.
+
+        Args:
+            collection: whose.
+            wanted: the folders, the history's last.
+            stop: set when it is to end.
+            again: whether nobody watched for a moment before.
 
         Raises:
             OSError: they cannot be watched.
@@ -117,16 +126,18 @@ class Outside:
                 return
             began = time.monotonic()
             files = _ours({Path(name) for _, name in changes}, present, collection.project.root)
-            if first and again:
-                self._library.look(collection, stop.is_set)  # what happened while nobody watched
-            elif files:
+            if files:
                 self._look(collection, files, stop)
-            if _present(wanted) != present:
-                self._library.look(collection, stop.is_set)
+            if first and again:
+                self._library.look(collection, stop.is_set, fresh=False)  # what happened while nobody watched
+            now = _present(wanted)
+            if now != present:
+                only_history = {f for f in wanted if now.get(f) != present.get(f)} == {wanted[-1]}
+                self._library.look(collection, stop.is_set, fresh=not only_history)
                 return
-            if files or again:
+            if files or (first and again):
                 stop.wait(_REST * (time.monotonic() - began))
-            again = first = False
+            first = False
 
     def _is_read(self, collection: Collection, stop: threading.Event) -> bool:
         """Wait until the library has read the disk for the first time; False when it is closed before."""
