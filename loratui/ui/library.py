@@ -110,6 +110,7 @@ class Library(Shelf):
         """Look at files that another program changed, in a thread; False when all has to be looked at."""
         with self._looking:
             found = collection.look_at(files)
+            self._behind |= found is None
             if found is not None:
                 self._renew(collection, found.touched, bool(found.changed))
         if found is not None and found.changed and self.MEASURES:
@@ -120,14 +121,14 @@ class Library(Shelf):
         """Look at the pictures in sight that lie in these folders."""
         collection = self.collection
         pictures = [row.known.path for row in self.in_sight() if is_below(row.known.path, folders)]
-        if collection is None or not pictures:
+        if collection is None or not pictures or self._looking.locked():
             return
 
         def work(_post: Post, gone: Gone) -> None:
-            if not self.look_at(collection, pictures) and not gone():
+            if not self.look_at(collection, pictures):
                 self.look(collection, gone)
 
-        self.studio.in_thread(work, "sight")
+        self.studio.in_thread(work, "sight", exclusive=False)
 
     def _look(self, collection: Collection, post: Post, gone: Gone, known: bool) -> None:
         """In a thread: the disk, rows of what changed, the scan for the other rooms, then the figures."""
