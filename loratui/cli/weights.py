@@ -39,6 +39,12 @@ def add(commands: Any) -> None:
         help="file or folder to write; default: in the run's, or project's, export folder",
     )
     export.add_argument("--where", default="", metavar="EXPR", help="pictures: only those a filter selects")
+    export.add_argument(
+        "--bake",
+        action="store_true",
+        help="pictures: carry turns, crops and alpha masks out on the copies; without it the copies are as"
+        " the files, and what is not carried along is said",
+    )
     export.add_argument("--force", action="store_true", help="replace the file that --out names")
     export.add_argument("--json", action="store_true", help="print the result as JSON")
     export.set_defaults(run=run_export)
@@ -64,10 +70,10 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     given = Path(args.source).expanduser()
     if args.format not in ("kohya", "peft") and (given / "loratui.toml").is_file():
         return _export_pictures(args, out)
-    if args.format not in ("kohya", "peft") or args.where:
+    if args.format not in ("kohya", "peft") or args.where or args.bake:
         raise WeightsError(
             f"{args.source} is no project folder.",
-            "--where, imagefolder, ai-toolkit and zip are for pictures.",
+            "--where, --bake, imagefolder, ai-toolkit and zip are for pictures.",
         )
     if given.is_file():
         source, dtype, folder, stem = given, "", given.parent, given.stem
@@ -117,13 +123,34 @@ def _export_pictures(args: argparse.Namespace, out: Output) -> int:
         place = Path(args.out).expanduser() if args.out else collection.project.root / "export" / name
         if ending and place.suffix.lower() != ending:
             place = place.with_name(place.name + ending)
-        done = collection.export(rows, place, kind, lambda n, of: out.progress(f"copying  {n}/{of}"))
+        done = collection.export(
+            rows, place, kind, lambda n, of: out.progress(f"copying  {n}/{of}"), args.bake
+        )
         out.end_progress()
     finally:
         collection.close()
-    out.document({"path": str(done.path), "images": done.images, "captions": done.captions})
+    out.document(
+        {
+            "path": str(done.path),
+            "images": done.images,
+            "captions": done.captions,
+            "baked": done.baked,
+            "not_carried": [{"path": rel, "what": list(parts)} for rel, parts in done.not_carried],
+            "left_out": [{"path": rel, "reason": reason} for rel, reason in done.left_out],
+        }
+    )
     out.line(f"{done.path}: {done.images} pictures, {done.captions} captions ({args.format}).")
-    return 0
+    if done.baked:
+        out.line(f"{done.baked} copies are turned, cropped or masked as here.")
+    if done.not_carried:
+        out.note(f"  {done.lost()}" + ("" if args.bake else " --bake carries it out on the copies."))
+        for rel, parts in done.not_carried[:20]:
+            out.note(f"    {rel}: {', '.join(parts)}")
+        if len(done.not_carried) > 20:
+            out.note(f"    ... and {len(done.not_carried) - 20} more; --json lists all")
+    for rel, reason in done.left_out:
+        out.note(f"  left out: {rel}: {reason}")
+    return 1 if done.left_out else 0
 
 
 def _of_run(text: str, step: int | None) -> tuple[Path, str, Path, str]:

@@ -1,6 +1,8 @@
 """Writing a data set as other tools read it: kohya folders with TOML, HF imagefolder, ai-toolkit, zip.
 
 Everything goes to a new folder (or file) that appears whole at the end; pictures are copied, never changed.
+Turns, crops and alpha masks are notes of the project that no other trainer reads: they are carried out on the
+copies where that is wanted (`bake`), else the report names what was not carried.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from typing import Literal
 
 import tomlkit
 
+from loratui.dataset.baking import baked_mask, baked_picture
+from loratui.dataset.framing import PLAIN, Box, Frame
+from loratui.dataset.masks import BESIDE, Mask
 from loratui.errors import DatasetError
 
 Format = Literal["kohya", "imagefolder", "ai-toolkit", "zip"]
@@ -42,6 +47,9 @@ class ExportPicture:
         repeats: how often it counts in an epoch.
         group: name of its source, for the folder names of kohya.
         mask: its mask, None for none.
+        frame: its turn and mirroring, and whether it is cropped by hand.
+        box: what the crop keeps of the turned picture, in fractions; None without a crop by hand.
+        bake: whether frame and alpha mask are carried out on the copy.
     """
 
     path: Path
@@ -49,16 +57,82 @@ class ExportPicture:
     caption: str = ""
     repeats: int = 1
     group: str = "pictures"
-    mask: Path | None = None
+    mask: Mask | None = None
+    frame: Frame = PLAIN
+    box: Box | None = None
+    bake: bool = False
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """What of it stands in the notes of the project alone: turn, mirror, crop, alpha mask."""
+        parts = ["turn"] if self.frame.turn else []
+        parts += ["mirror"] if self.frame.mirror else []
+        parts += ["crop"] if self.frame.box is not None else []
+        parts += ["alpha mask"] if self.mask is not None and self.mask.kind == "alpha" else []
+        return tuple(parts)
+
+    @property
+    def made(self) -> bool:
+        """Whether the copy is another picture than the file."""
+        return self.bake and bool(self.noted)
+
+    @property
+    def name(self) -> str:
+        """Name of the copy: what is made anew is a PNG."""
+        name = Path(self.rel).name
+        return str(Path(name).with_suffix(".png")) if self.made else name
+
+    def mask_bytes(self) -> bytes | None:
+        """The mask beside the copy, None for none.
+
+        Raises:
+            DatasetError: it cannot be decoded.
+            OSError: it cannot be read.
+        """
+        if self.mask is None or (self.mask.kind == "alpha" and not self.bake):
+            return None
+        if self.made:
+            return baked_mask(self.mask, self.path, self.frame, self.box)
+        return self.mask.path.read_bytes()
+
+    def not_carried(self, kind: Format) -> tuple[str, ...]:
+        """What of it gets lost on the way to another trainer."""
+        lost = () if self.bake else self.noted
+        if kind == "imagefolder" and self.mask is not None and "alpha mask" not in lost:
+            return (*lost, "mask")
+        return lost
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """What was written.
+
+    Attributes:
+        path: folder or file.
+        images: pictures in it.
+        captions: of them, with a caption.
+        baked: of them, made anew because of turn, crop or alpha mask.
+        not_carried: places of pictures in the data set, each with what of it is not there.
+        left_out: places of pictures that could not be made anew, each with the reason.
+    """
 
     path: Path
     images: int
     captions: int
+    baked: int = 0
+    not_carried: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def lost(self) -> str:
+        """One sentence on what is not there, empty when all is."""
+        if not self.not_carried:
+            return ""
+        counts: dict[str, int] = {}
+        for _, parts in self.not_carried:
+            for part in parts:
+                counts[part] = counts.get(part, 0) + 1
+        words = ", ".join(f"{count} × {part}" for part, count in counts.items())
+        return f"Not carried along for {len(self.not_carried)} pictures: {words}."
 
 
 def export(
@@ -86,19 +160,51 @@ def export(
         raise DatasetError(f"There is no export called {kind}.", f"There are: {', '.join(FORMATS)}.")
     if os.path.lexists(target) and not (target.is_dir() and kind != "zip" and not any(target.iterdir())):
         raise DatasetError(f"{target} exists already.", "Export to a new folder or file.")
-    captions = sum(bool(p.caption.strip()) for p in pictures)
+    ready = _Ready(pictures, on_progress, masks=kind != "imagefolder")
     try:
         if kind == "zip":
-            _zip(pictures, target, on_progress)
+            _zip(ready, target)
         else:
             with _staged(target) as folder:
                 {"kohya": _kohya, "imagefolder": _imagefolder, "ai-toolkit": _flat}[kind](
-                    pictures, folder, target, resolution, on_progress
+                    ready, folder, target, resolution
                 )
     except OSError as error:
         why = error.strerror or str(error)
         raise DatasetError(f"{target} cannot be written: {why}.", "Nothing was left there.") from error
-    return Exported(target, len(pictures), captions)
+    out = {p.path for p, _ in ready.left}
+    there = [p for p in pictures if p.path not in out]
+    lost = tuple((p.rel, parts) for p in there if (parts := p.not_carried(kind)))
+    return Exported(
+        target,
+        len(there),
+        sum(bool(p.caption.strip()) for p in there),
+        sum(p.made for p in there),
+        lost,
+        tuple((p.rel, reason) for p, reason in ready.left),
+    )
+
+
+class _Ready:
+    """Pictures with what is made of them; one that cannot be decoded is left out and the others go on."""
+
+    def __init__(self, pictures: Sequence[ExportPicture], on_progress: Progress | None, masks: bool) -> None:
+        self._pictures, self._on_progress, self._masks = pictures, on_progress, masks
+        self.left: list[tuple[ExportPicture, str]] = []
+
+    def __iter__(self) -> Iterator[tuple[ExportPicture, bytes | None, bytes | None]]:
+        """(picture, its copy where it is made anew, its mask where there is one)."""
+        total = len(self._pictures)
+        for done, picture in enumerate(self._pictures, 1):
+            try:
+                made = baked_picture(picture.path, picture.frame, picture.box) if picture.made else None
+                mask = picture.mask_bytes() if self._masks else None
+            except DatasetError as error:
+                self.left.append((picture, error.message))
+            else:
+                yield picture, made, mask
+            if self._on_progress is not None and (done % 50 == 0 or done == total):
+                self._on_progress(done, total)
 
 
 @contextmanager
@@ -135,37 +241,32 @@ class _Names:
         return free + suffix
 
 
-def _write(picture: ExportPicture, place: Path, caption: str) -> None:
+def _write(picture: ExportPicture, made: bytes | None, mask: bytes | None, place: Path, caption: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(picture.path, place)
+    _copy(picture, made, place)
     if caption:
         text = (caption + "\n").encode("utf-8", "replace")
         place.with_suffix(".txt").write_bytes(text)
-    if picture.mask is not None:
-        shutil.copyfile(picture.mask, place.with_name(place.stem + "-masklabel.png"))
+    if mask is not None:
+        place.with_name(place.stem + BESIDE).write_bytes(mask)
 
 
-def _tell(on_progress: Progress | None, done: int, total: int) -> None:
-    if on_progress is not None and (done % 50 == 0 or done == total):
-        on_progress(done, total)
+def _copy(picture: ExportPicture, made: bytes | None, place: Path) -> None:
+    if made is not None:
+        place.write_bytes(made)
+    else:
+        shutil.copyfile(picture.path, place)
 
 
-def _kohya(
-    pictures: Sequence[ExportPicture],
-    folder: Path,
-    target: Path,
-    resolution: int,
-    on_progress: Progress | None,
-) -> None:
+def _kohya(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
     names: dict[str, _Names] = {}
     repeats: dict[str, int] = {}
-    for done, picture in enumerate(pictures, 1):
+    for picture, made, mask in ready:
         group = re.sub(r"[/\x00-\x1f]", " ", re.sub(r"^[0-9]+_", "", picture.group)).strip() or "pictures"
         sub = f"{picture.repeats}_{group}"
         repeats[sub] = picture.repeats
-        name = names.setdefault(sub, _Names()).free(Path(picture.rel).name)
-        _write(picture, folder / sub / name, one_line(picture.caption))
-        _tell(on_progress, done, len(pictures))
+        name = names.setdefault(sub, _Names()).free(picture.name)
+        _write(picture, made, mask, folder / sub / name, one_line(picture.caption))
     document = tomlkit.document()
     document.add(tomlkit.comment("Data set for sd-scripts: --dataset_config dataset.toml"))
     document["general"] = {"caption_extension": ".txt", "enable_bucket": True}
@@ -188,37 +289,23 @@ def _kohya(
     (folder / "dataset.toml").write_text(tomlkit.dumps(document), "utf-8", errors="surrogateescape")
 
 
-def _imagefolder(
-    pictures: Sequence[ExportPicture],
-    folder: Path,
-    target: Path,
-    resolution: int,
-    on_progress: Progress | None,
-) -> None:
+def _imagefolder(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
     names = _Names()
     with open(folder / "metadata.jsonl", "w", encoding="utf-8", newline="\n") as listing:
-        for done, picture in enumerate(pictures, 1):
-            name = names.free(Path(picture.rel).name)
-            shutil.copyfile(picture.path, folder / name)
+        for picture, made, _ in ready:
+            name = names.free(picture.name)
+            _copy(picture, made, folder / name)
             text = one_line(picture.caption).encode("utf-8", "replace").decode()
             listing.write(json.dumps({"file_name": name, "text": text}) + "\n")
-            _tell(on_progress, done, len(pictures))
 
 
-def _flat(
-    pictures: Sequence[ExportPicture],
-    folder: Path,
-    target: Path,
-    resolution: int,
-    on_progress: Progress | None,
-) -> None:
+def _flat(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
     names = _Names()
-    for done, picture in enumerate(pictures, 1):
-        _write(picture, folder / names.free(Path(picture.rel).name), picture.caption.strip())
-        _tell(on_progress, done, len(pictures))
+    for picture, made, mask in ready:
+        _write(picture, made, mask, folder / names.free(picture.name), picture.caption.strip())
 
 
-def _zip(pictures: Sequence[ExportPicture], target: Path, on_progress: Progress | None) -> None:
+def _zip(ready: _Ready, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     names: dict[str, _Names] = {}
     handle, temporary = tempfile.mkstemp(prefix=".loratui-export-", dir=target.parent)
@@ -227,17 +314,20 @@ def _zip(pictures: Sequence[ExportPicture], target: Path, on_progress: Progress 
             os.fdopen(handle, "wb") as file,
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as out,
         ):
-            for done, picture in enumerate(pictures, 1):
-                folder, _, name = picture.rel.rpartition("/")
+            for picture, made, beside in ready:
+                folder, _, _ = picture.rel.rpartition("/")
+                name = picture.name
                 place = f"{folder}/" * bool(folder) + names.setdefault(folder, _Names()).free(name)
                 place = place.encode("utf-8", "replace").decode()
-                out.write(picture.path, place)
+                if made is not None:
+                    out.writestr(place, made)
+                else:
+                    out.write(picture.path, place)
                 stem = place[: place.rindex(".")] if "." in name else place
                 if picture.caption.strip():
                     out.writestr(f"{stem}.txt", (picture.caption.strip() + "\n").encode("utf-8", "replace"))
-                if picture.mask is not None:
-                    out.write(picture.mask, f"{stem}-masklabel.png")
-                _tell(on_progress, done, len(pictures))
+                if beside is not None:
+                    out.writestr(stem + BESIDE, beside)
         mask = os.umask(0o022)
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)

@@ -15,6 +15,8 @@ from typing import Any
 from loratui.config.schema import DataConfig
 from loratui.dataset import batch as batches
 from loratui.dataset.batch import Batch
+from loratui.dataset.buckets import buckets_of
+from loratui.dataset.cropping import Crop
 from loratui.dataset.duplicates import Group, groups
 from loratui.dataset.edits import Operation
 from loratui.dataset.exports import Exported, ExportPicture, Format, export
@@ -390,20 +392,39 @@ class Collection:
         target: Path,
         kind: Format,
         on_progress: Callable[[int, int], None] | None = None,
+        bake: bool = False,
     ) -> Exported:
         """Write these pictures in another tool's layout.
 
+        Args:
+            rows: which.
+            target: a folder or file that does not exist yet.
+            kind: of layout.
+            on_progress: called with (done, total).
+            bake: carry turns, crops and alpha masks out on the copies.
+
         Raises:
-            DatasetError: the target exists or cannot be written.
+            DatasetError: the target exists or cannot be written, or a picture cannot be decoded.
         """
+        sizes = buckets_of(self.data)
         pictures = []
         for row in rows:
             path = row.known.path
             place = next((s.path for s in self._sources if path.is_relative_to(s.path)), path.parent)
-            mask = row.mask.path if row.mask is not None and row.mask.kind == "file" else None
             rel = path.relative_to(place).as_posix()
+            cut = Crop(row.known.width, row.known.height, sizes, row.frame)
             pictures.append(
-                ExportPicture(path, rel, row.caption, row.repeats or 1, row.source or "pictures", mask)
+                ExportPicture(
+                    path,
+                    rel,
+                    row.caption,
+                    row.repeats or 1,
+                    row.source or "pictures",
+                    row.mask,
+                    row.frame,
+                    cut.box if row.frame.box is not None else None,
+                    bake,
+                )
             )
         return export(pictures, target, kind, self.data.resolution, on_progress)
 

@@ -118,8 +118,9 @@ def _import(room: DatasetRoom, rest: str) -> None:
 
 def _export(room: DatasetRoom, rest: str) -> str:
     words = _split(rest)
-    if len(words) != 2 or words[0] not in FORMATS:
-        return f"Export takes a format and a target. Formats: {', '.join(FORMATS)}."
+    bake = words[2:] in (["bake"], ["--bake"])
+    if len(words) != 2 + bake or words[0] not in FORMATS:
+        return f"Export takes a format, a target, and bake or not. Formats: {', '.join(FORMATS)}."
     kind, target = cast("Format", words[0]), Path(words[1]).expanduser()
     collection, scope, studio = room.studio.library.collection, room.scope(""), room.studio
     if collection is None:
@@ -134,17 +135,19 @@ def _export(room: DatasetRoom, rest: str) -> str:
                 target,
                 kind,
                 lambda done, of: room.say_busy(f"exporting {done:,} of {of:,}"),
+                bake,
             )
         except LoratuiError as error:
             post(Said(error.message, error.advice, "error"))
             return
         finally:
             room.say_busy("")
-        post(
-            Said(
-                f"{figures.plural(made.images, 'picture')} and {made.captions:,} captions are in {made.path}."
-            )
-        )
+        words = f"{figures.plural(made.images, 'picture')} and {made.captions:,} captions are in {made.path}."
+        words += f" {figures.plural(made.baked, 'copy', 'copies')} turned or cropped." if made.baked else ""
+        words += f" {len(made.left_out):,} cannot be decoded and are left out." if made.left_out else ""
+        hint = "" if bake else " With `bake` behind it, the copies get it."
+        lost = made.lost()
+        post(Said(words, lost + hint if lost else "", "warning" if lost else "information"))
 
     studio.in_thread(work, "export", exclusive=False)
     return ""

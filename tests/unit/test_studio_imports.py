@@ -14,6 +14,7 @@ import pytest
 from loratui.dataset.copying import Placed, copy_in, import_any, without_captions
 from loratui.dataset.exports import FORMATS, ExportPicture, export
 from loratui.dataset.imports import detect, read
+from loratui.dataset.masks import Mask
 from loratui.errors import DatasetError
 
 
@@ -252,7 +253,7 @@ def test_detection_refuses_what_it_does_not_know(tmp_path: Path) -> None:
 def pictures(root: Path) -> list[ExportPicture]:
     make(root, {"one/a.png": "A1", "two/a.png": "A2", "b.jpg": "B", "m.png": "M"})
     return [
-        ExportPicture(root / "one/a.png", "one/a.png", "cat, é", 10, "10_sks dog", root / "m.png"),
+        ExportPicture(root / "one/a.png", "one/a.png", "cat, é", 10, "10_sks dog", Mask(root / "m.png")),
         ExportPicture(root / "two/a.png", "two/a.png", "line one\nline two", 10, "10_sks dog"),
         ExportPicture(root / "b.jpg", "b.jpg", "", 1, "pictures"),
     ]

@@ -27,7 +27,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "stars": ("0..5", "give stars"),
     "frame": ("reset|turn 90|mirror|crop X,Y,W,H|alpha on", "turn, mirror, crop, mask"),
     "import": ("PATH", "copy a folder, zip or tar into the project"),
-    "export": ("FORMAT TARGET", "write for kohya, imagefolder, ai-toolkit, or a zip"),
+    "export": ("FORMAT TARGET [bake]", "for kohya, imagefolder, ai-toolkit, zip; bake: with crops"),
     "trash": ("", "move to the trash"),
     "undo": ("", "take the last change back"),
     "redo": ("", "do it again"),

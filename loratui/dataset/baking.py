@@ -1,0 +1,57 @@
+"""Copies of pictures and masks with turn, mirroring and crop carried out, for trainers that know no notes.
+
+The pixels are those the trainer is given before they are scaled; nothing is resized. Always PNG: a JPEG would
+lose a little with every export.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from loratui.dataset.framing import Box, Frame
+from loratui.dataset.masks import Mask, open_mask
+from loratui.dataset.pixels import open_rgb, turned
+
+
+def baked_picture(path: Path, frame: Frame, box: Box | None = None) -> bytes:
+    """A picture as PNG: upright, opaque, turned, mirrored, cut.
+
+    Args:
+        path: of the picture.
+        frame: its turn and mirroring.
+        box: what is kept of the turned picture, in fractions; None keeps all.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    return _png(_cut(turned(open_rgb(path), frame), box))
+
+
+def baked_mask(mask: Mask, picture: Path, frame: Frame, box: Box | None = None) -> bytes:
+    """A mask as grey PNG, of the size of its baked picture.
+
+    Raises:
+        DatasetError: mask or picture cannot be decoded.
+    """
+    grey = open_mask(mask)
+    if mask.kind == "file" and (size := open_rgb(picture).size) != grey.size:
+        grey = grey.resize(size, Image.Resampling.LANCZOS)
+    return _png(_cut(turned(grey, frame), box))
+
+
+def _cut(image: Image.Image, box: Box | None) -> Image.Image:
+    if box is None:
+        return image
+    width, height = image.size
+    left, top = min(width - 1, round(box[0] * width)), min(height - 1, round(box[1] * height))
+    return image.crop((left, top, max(left + 1, round(box[2] * width)), max(top + 1, round(box[3] * height))))
+
+
+def _png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.info.clear()  # no profile and no EXIF: the pixels are as they are trained on
+    image.save(out, "PNG", compress_level=4)
+    return out.getvalue()
