@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from loratui.project.collection import Collection
     from loratui.ui.watching import Gone, Post, Watching
+
+_REST = 0.3
+"""Seconds without another key before what costs much is done."""
 
 
 class CaptionConflict(DatasetError):
@@ -208,10 +212,30 @@ class Library(Shelf):
             with making_rows():
                 self.studio.call_later(self._take, collection.rows(), collection, True)
         else:
-            self.studio.call_later(self._patch, collection.rows(pictures), sift)
+            rows = collection.rows(pictures)
+            if not rescan and self._framed_anew(rows):
+                self.studio.call_later(self._scan_soon, collection)
+            self.studio.call_later(self._patch, rows, sift)
         if many or rescan:
             with making_rows():
                 self.studio.post_message(ScanDone(collection.scan()))
+
+    def _framed_anew(self, rows: Sequence[PictureRow]) -> bool:
+        """Whether crops or masks are others than those the plan of a training counts with."""
+        scan = self.studio.scan
+        before = {p.path: (p.frame, p.mask) for p in scan.pictures} if scan is not None else {}
+        return any((row.frame, row.mask) != before.get(row.known.path, (row.frame, row.mask)) for row in rows)
+
+    def _scan_soon(self, collection: Collection) -> None:
+        """The scan for the other rooms, when keys rest: turning ten pictures asks for it ten times."""
+
+        def work(post: Post, gone: Gone) -> None:
+            time.sleep(_REST)
+            if not gone():
+                with making_rows():
+                    post(ScanDone(collection.scan()))
+
+        self.studio.in_thread(work, "rescan")
 
     def _patch(self, rows: Sequence[PictureRow], sift: bool) -> None:
         self.changed = set()

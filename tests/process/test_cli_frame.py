@@ -80,6 +80,18 @@ def test_a_turn_and_a_crop_are_one_step(root: Path, capsys: pytest.CaptureFixtur
     assert ask(capsys, "frame", root, "--reset")["left_alone"][0]["reason"] == "already so"
 
 
+def test_a_crop_that_enlarges_is_a_finding_of_the_audit(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def small() -> list[str]:
+        found = ask(capsys, "audit", root)["findings"]
+        return [path for f in found if f["code"] == "small-image" for path in f["paths"]]
+
+    before = small()
+    ask(capsys, "frame", root, "--where", "01", "--crop", "0,0,20%,20%")
+    assert "dataset/01.png" not in before and small() == ["dataset/01.png", *before]
+
+
 def test_what_does_not_fit_is_left_alone_and_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "frame", root, "--crop", "0,0,60,60", "--alpha-mask", "on", code=1)
     left = {one["path"]: one["reason"] for one in found["left_alone"]}

@@ -64,6 +64,8 @@ async def test_a_crop_is_made_by_keys_kept_as_one_step_and_undone(tmp_path: Path
         bucket = framed(400, 300, frame, screen.crop.buckets)
         await driver.until(lambda: f"{bucket.width}×{bucket.height} px" in driver.text())
         assert "90°, mirrored" in driver.text() and bucket.height > bucket.width
+        assert driver.app.scan is not None
+        planned = {(b.width, b.height) for b in driver.app.scan.buckets}
         # what the trainer sees, by the trainer's own path
         await driver.press("w")
         await driver.until(lambda: view.image is not None and view.image.size == bucket.size)
@@ -76,8 +78,17 @@ async def test_a_crop_is_made_by_keys_kept_as_one_step_and_undone(tmp_path: Path
         row = driver.room.current
         assert row is not None
         await driver.until(lambda: row.frame == frame and row.bucket == f"{bucket.width}x{bucket.height}")
+        # the plan of a training counts with it, too
+
+        def now_planned() -> set[tuple[int, int]]:
+            assert driver.app.scan is not None
+            return {(b.width, b.height) for b in driver.app.scan.buckets}
+
+        assert bucket.size not in planned
+        await driver.until(lambda: bucket.size in now_planned())
         await driver.press("u")
         await driver.until(lambda: not frames(root) and row.frame.plain)
+        await driver.until(lambda: now_planned() == planned)
         await driver.press("ctrl+r")
         await driver.until(lambda: frames(root) == {"01.png": frame})
     assert path.read_bytes() == before
