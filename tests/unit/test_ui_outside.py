@@ -48,7 +48,7 @@ async def test_on_a_network_disk_the_pictures_in_sight_are_looked_at(
         (root / "dataset" / "01.txt").write_text("a zebra\n")
         editor = app.screen.query_one(CaptionEditor)
         await until(lambda: editor.text == "a zebra")
-        assert app.library.rows[0].caption == "a zebra"
+        await until(lambda: app.library.rows[0].caption == "a zebra")
         assert app.library.rows[59].caption == ""
         await pilot.press("G")
         await until(lambda: editor.text == "out of sight")
