@@ -52,7 +52,7 @@ class Check:
 
 def all_checks(folder: Path) -> list[Check]:
     """Everything that doctor looks at; `folder` is where runs would go."""
-    return [_app(), *training(), _gpu(), *_disk(folder), _terminal(), _settings()]
+    return [_app(), *training(), _gpu(), *_disk(folder), _formats(), _terminal(), _settings()]
 
 
 def _app() -> Check:
@@ -152,6 +152,21 @@ def _disk(folder: Path) -> list[Check]:
     if not os.access(folder, os.W_OK):
         checks.append(Check("folder", "attention", f"{folder} cannot be written", "Use another folder."))
     return checks
+
+
+def _formats() -> Check:
+    from loratui.dataset.formats import EXTRA, can_read
+
+    names = {"avif": "AVIF", "heif": "HEIC", "jxl": "JPEG XL"}
+    there = [name for kind, name in names.items() if can_read(kind)]
+    missing = [name for name in names.values() if name not in there]
+    detail = f"JPEG, PNG, WebP, BMP, TIFF, GIF{''.join(f', {name}' for name in there)}"
+    if not missing:
+        return Check("formats", "ok", detail)
+    advice = (
+        "AVIF comes with Pillow's wheels." if missing == ["AVIF"] else f"{EXTRA} brings HEIC and JPEG XL."
+    )
+    return Check("formats", "info", f"{detail}; not {', '.join(missing)}", advice)
 
 
 def _terminal() -> Check:

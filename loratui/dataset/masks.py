@@ -20,6 +20,7 @@ from typing import Literal
 from PIL import Image
 
 from loratui.dataset.buckets import Bucket
+from loratui.dataset.formats import open_image
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.dataset.pixels import decoded, fit, turned, upright
 from loratui.errors import DatasetError
@@ -125,7 +126,7 @@ def alpha_in(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 return has_alpha(image)
     except Exception:  # decoders raise many kinds
         return False

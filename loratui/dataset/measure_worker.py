@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from loratui.dataset.duplicates import perceptual_hash
-from loratui.dataset.pixels import open_rgb, reason
+from loratui.dataset.formats import open_image
+from loratui.dataset.pixels import open_rgb, reason, to_rgb
 from loratui.dataset.quality import measure
 from loratui.errors import DatasetError
 
@@ -46,13 +47,13 @@ def _open(path: Path) -> tuple[Image.Image, tuple[int, int]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 full = image.size
                 if image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L"}:
                     image.draft("RGB", _DRAFT)
                     image.load()
-                    return ImageOps.exif_transpose(image).convert("RGB"), full
-    except MemoryError:
+                    return to_rgb(ImageOps.exif_transpose(image)), full
+    except (MemoryError, DatasetError):
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
         raise DatasetError(f"{path} cannot be decoded: {reason(error)}.") from error

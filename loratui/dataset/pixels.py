@@ -1,7 +1,7 @@
 """From a picture file to the pixels that are trained on: one path, shared by the trainer and every preview.
 
 EXIF orientation is applied, transparency is composited on white, the first frame of an animation is
-taken, 16-bit and float greys are brought to 8 bits, everything becomes RGB.
+taken, 16-bit and float greys are brought to 8 bits, colour profiles are obeyed, everything becomes sRGB.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image
 
 from loratui.dataset.buckets import Bucket, Size, place
+from loratui.dataset.colour import to_srgb
+from loratui.dataset.formats import open_image
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError
 
@@ -45,8 +47,11 @@ def orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 from what the header holds, without decoding the picture.
 
     `Image.getexif` would decode a whole PNG to look behind the pixels; only what stands before counts here.
-    Pillow itself turns TIFFs, size and pixels.
+    Pillow itself turns TIFFs, size and pixels; so does the decoder of JPEG XL, where the EXIF block repeats
+    what was done, unless the file wraps a whole JPEG.
     """
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
     raw = image.info.get("exif")
     value: Any = 1
     if isinstance(raw, bytes) and raw:
@@ -93,7 +98,7 @@ def open_rgb(path: Path) -> Image.Image:
         DatasetError: the file cannot be read or decoded; the message says why.
     """
     with decoded(path) as (image, turn):
-        return upright(_to_rgb(image), turn)
+        return upright(to_rgb(image), turn)
 
 
 @contextmanager
@@ -106,11 +111,13 @@ def decoded(path: Path) -> Iterator[tuple[Image.Image, int]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size limits are judged by the scan
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 turn = orientation(image)  # before the pixels: decoding may find another, behind them
                 image.load()
                 yield image, turn
-    except DatasetError:
+    except DatasetError as error:
+        if error.message.startswith("is a "):  # a format without a decoder here, said of the picture
+            raise DatasetError(f"{path} {error.message}", error.advice, error.problems) from error
         raise
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is not there any more.", "Scan the dataset again.") from error
@@ -138,9 +145,16 @@ def reason(error: BaseException) -> str:
     return first.rstrip(".")[:160]
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any decoded picture as opaque 8-bit sRGB."""
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
+        if image.mode not in {"LA", "La", "L"}:  # a profile of greys says nothing of three colours
+            opaque = rgba.convert("RGB")
+            opaque.info = image.info
+            coloured = to_srgb(opaque)
+            coloured.putalpha(rgba.getchannel("A"))
+            rgba = coloured
         paper = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
         return Image.alpha_composite(paper, rgba).convert("RGB")
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
@@ -148,7 +162,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         top = image.getextrema()[1]
         return _grey(image, 255.0 if isinstance(top, float) and top <= 1.0 else 1.0)
-    return image.convert("RGB")
+    if image.mode in {"L", "CMYK", "LAB"}:
+        return to_srgb(image)
+    colours = image.convert("RGB")
+    colours.info = image.info
+    return to_srgb(colours)
 
 
 def _grey(image: Image.Image, factor: float) -> Image.Image:

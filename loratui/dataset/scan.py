@@ -20,7 +20,9 @@ from PIL import Image
 from loratui.config.schema import DataConfig
 from loratui.dataset import sidecar
 from loratui.dataset.buckets import Bucket, Size, buckets_of
+from loratui.dataset.formats import kind_of, need, open_image
 from loratui.dataset.framing import PLAIN, Frame, framed
+from loratui.dataset.jxl import jxl_size
 from loratui.dataset.masks import Mask, MaskFinder, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
 from loratui.errors import DatasetError, Problem
@@ -33,12 +35,7 @@ _SKIPPED_FOLDERS = frozenset({"@eaDir", "__MACOSX", "__pycache__"})
 _KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
 MAX_PIXELS = 300_000_000
 """Pictures above this many px are refused: decoding one takes gigabytes."""
-_PLUGINS = {
-    ".heic": "pillow-heif",
-    ".heif": "pillow-heif",
-    ".jxl": "pillow-jxl-plugin",
-    ".avif": "Pillow 11.3 or newer",
-}
+_ANIMATED = frozenset({"GIF", "WEBP", "AVIF", "PNG", "TIFF"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,15 +397,7 @@ def read_header(path: Path) -> tuple[Size, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                size = oriented_size(image)
-                frames = int(getattr(image, "n_frames", 1)) if image.format in {"GIF", "WEBP"} else 1
-                if size[0] * size[1] > MAX_PIXELS:
-                    raise _unusable(
-                        path, "too-large", f"has {size[0]} x {size[1]} px, too many to decode.", "Shrink it."
-                    )
-                if _looks_cut(path, image.format or ""):
-                    image.load()
+            size, frames = _jxl_header(path) or _pillow_header(path)
     except DatasetError:
         raise
     except Image.DecompressionBombError as error:
@@ -418,11 +407,6 @@ def read_header(path: Path) -> tuple[Size, int]:
             path, "unreadable-file", "cannot be read: permission denied.", "Check its mode."
         ) from error
     except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, ValueError ...
-        plugin = _PLUGINS.get(path.suffix.lower())
-        if plugin and "not a picture" in reason(error):
-            raise _unusable(
-                path, "no-decoder", f"needs {plugin} to be read.", f"Install {plugin}."
-            ) from error
         code = "truncated-image" if "truncated" in str(error).lower() else "corrupt-image"
         raise _unusable(
             path, code, f"cannot be decoded: {reason(error)}.", "It is left out of the training."
@@ -430,6 +414,34 @@ def read_header(path: Path) -> tuple[Size, int]:
     if min(size) < 1:
         raise _unusable(path, "corrupt-image", "has no pixels.", "It is left out of the training.")
     return size, frames
+
+
+def _pillow_header(path: Path) -> tuple[Size, int]:
+    with open_image(path) as image:
+        size = oriented_size(image)
+        frames = int(getattr(image, "n_frames", 1)) if image.format in _ANIMATED else 1
+        _check_pixels(path, size)
+        if _looks_cut(path, image.format or ""):
+            image.load()
+    return size, frames
+
+
+def _jxl_header(path: Path) -> tuple[Size, int] | None:
+    """Of a JPEG XL file, None of all others; nothing is decoded."""
+    with open(path, "rb") as file:
+        if kind_of(file) != "jxl":
+            return None
+        need(path, "jxl")
+        file.seek(0)
+        size = jxl_size(file)
+    _check_pixels(path, size)
+    return size, 1
+
+
+def _check_pixels(path: Path, size: Size) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        message = f"has {size[0]} x {size[1]} px, too many to decode."
+        raise _unusable(path, "too-large", message, "Shrink it.")
 
 
 def _unusable(path: Path, code: str, message: str, advice: str) -> DatasetError:

@@ -27,7 +27,7 @@ from loratui.errors import DatasetError
 from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.samples import Picture
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key: raise it when what an entry holds changes."""
 MEMORY_BYTES = 512 * 1024 * 1024
 """Entries kept in memory up to this; the rest is read again from disk."""
