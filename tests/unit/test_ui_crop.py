@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from app_kit import picture, project
 from PIL import Image
 from test_ui_dataset import Driver, quiet, room
@@ -15,6 +17,7 @@ from loratui.plan.steps import bucket_plans
 from loratui.project.framing import framing, set_frames
 from loratui.project.history import History
 from loratui.project.project import Project
+from loratui.ui.graphics import Graphics
 from loratui.ui.screens.bucket_table import BucketTable
 from loratui.ui.screens.crop import CropRoom
 from loratui.ui.screens.dataset import DatasetRoom
@@ -230,3 +233,33 @@ async def test_frames_in_words_are_one_step_and_found_by_the_filter(tmp_path: Pa
         await driver.until(lambda: driver.names == ["01.png", "02.png"])
         await driver.press("u")
         await driver.until(lambda: frames(root) == {})
+
+
+@pytest.mark.parametrize("kind", ["tgp", "sixel"])
+async def test_the_box_is_drawn_in_sharper_terminals_too(
+    tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With kitty's protocol and with sixel each move sends another picture, and going back shows the old."""
+    sent: list[str] = []
+    root = project(tmp_path / "p", 1)
+    monkeypatch.setattr(ImageView, "_write", lambda self, data: sent.append(data))
+    async with room(root) as driver:
+        driver.app.graphics = Graphics(kind)
+        screen = await opened(driver)
+        view = screen.query_one(ImageView)
+        seen = []
+        for key in ("minus", "l", "h"):
+            await driver.press(key)
+            await driver.until(lambda: view._strips is not None)
+            assert view._strips is not None
+            seen.append("".join(segment.text for strip in view._strips for segment in strip) + f"{view.box}")
+        assert len(set(seen)) == 3
+        if kind == "tgp":
+            uploads = [data for data in sent if "f=100" in data]
+            assert len(uploads) >= 4 and len(set(uploads)) == len(uploads)
+        else:
+            assert all("\x1bP" in strips for strips in seen)
+        await driver.press("escape")
+        await driver.until(lambda: isinstance(driver.app.screen, DatasetRoom))
+        if kind == "tgp":  # what the terminal stores for the room is freed
+            await driver.until(lambda: sum("a=d" in data for data in sent) >= 4)
