@@ -111,6 +111,30 @@ async def test_escape_keeps_nothing_and_enter_without_a_change_makes_no_step(tmp
         assert steps(root) == 0 and frames(root) == {}
 
 
+async def test_one_picture_after_the_other_without_leaving(tmp_path: Path) -> None:
+    """n keeps and goes on, N goes back, each kept crop is a step of its own; the ends are said."""
+    root = project(tmp_path / "p", 3)
+    async with room(root) as driver:
+        await opened(driver)
+        await driver.press("r", "n")
+        await driver.until(lambda: "02.png" in driver.text().split("\n")[2])
+        await driver.until(lambda: frames(root) == {"01.png": Frame(90)})
+        await driver.press("n")
+        await driver.until(lambda: "03.png" in driver.text().split("\n")[2])
+        await driver.press("m", "N")
+        await driver.until(lambda: "02.png" in driver.text().split("\n")[2])
+        await driver.until(lambda: frames(root) == {"01.png": Frame(90), "03.png": Frame(0, True)})
+        assert steps(root) == 2  # nothing was done to the second one
+        await driver.press("n")
+        await driver.until(lambda: "03.png" in driver.text().split("\n")[2])
+        screen = driver.app.screen
+        assert isinstance(screen, CropRoom) and screen.crop.frame == Frame(0, True)
+        await driver.press("n")
+        await driver.until(lambda: isinstance(driver.app.screen, DatasetRoom))
+        assert "last picture" in "".join(n.message for n in driver.app._notifications)
+        assert driver.room.current is not None and driver.room.current.name == "03.png"
+
+
 async def test_the_alpha_channel_as_mask_is_the_same_step(tmp_path: Path) -> None:
     """`a` on a picture without alpha says so; with one, mask and crop are one step of undo."""
     root = project(tmp_path / "p", 2)

@@ -56,6 +56,10 @@ class CropRoom(Room):
         Action("crop.automatic", "c", "automatic", "automatic", "Let the bucket choose the crop again"),
         Action("crop.plain", "x", "plain", "reset", "Neither crop nor turn nor mirroring"),
         Action("crop.alpha", "a", "alpha", "alpha mask", "Use the alpha channel as the mask, or not"),
+        Action("crop.next", "n,right_square_bracket", "go(1)", "next", "Keep this, on to the next picture",
+               display="n N"),
+        Action("crop.previous", "N,left_square_bracket", "go(-1)", "previous",
+               "Keep this, back to the picture before", show=False),
         Action("crop.fine_left", "H,shift+left", f"move(-{FINE}, 0)", "a little left",
                "Move the crop a little to the left", show=False),
         Action("crop.fine_down", "J,shift+down", f"move(0, {FINE})", "a little down",
@@ -77,16 +81,19 @@ class CropRoom(Room):
     CropRoom.-narrow #facts-panel { width: 29; }
     """
 
-    def __init__(self, row: PictureRow, shared: dict[str, int], keep: Keep) -> None:
+    def __init__(
+        self, row: PictureRow, shared: dict[str, int], keep: Keep, go: Callable[[int], None]
+    ) -> None:
         """Begin with the picture as it stands.
 
         Args:
             row: of the picture.
             shared: other pictures by bucket, as `832x1216`.
             keep: is given what was made of it.
+            go: opens the next (1) or the previous (-1) picture, after this room has closed.
         """
         super().__init__()
-        self._row, self._shared, self._keep = row, shared, keep
+        self._row, self._shared, self._keep, self._go = row, shared, keep, go
         self._before = row.frame
         self.crop = Crop(row.known.width, row.known.height, [(1, 1)], row.frame)
         self._alpha_before = self.alpha = row.mask is not None and row.mask.kind == "alpha"
@@ -165,12 +172,12 @@ class CropRoom(Room):
         frame, known = crop.frame, self._row.known
         turned = [f"{frame.turn}°"] if frame.turn else []
         turned += ["mirrored"] if frame.mirror else []
+        who = "by hand" if frame.box is not None else "automatic"
         others = self._shared.get(_name(bucket.size), 0)
         lines: list[tuple[str, str, bool]] = [
             ("picture", _size((known.width, known.height)), False),
             ("turned", ", ".join(turned) or "no", False),
-            ("crop", f"{figures.percent(bucket.crop_share)} cut off", bucket.crop_share > 0.5),
-            ("", "by hand" if frame.box is not None else "automatic", False),
+            ("cut off", f"{figures.percent(bucket.crop_share)} {who}", bucket.crop_share > 0.5),
             ("kept", f"{_size(crop.source)} px", False),
             ("scaled", _scaled(bucket.upscale), bucket.upscale >= 1.5),
             ("trained", f"{_size(bucket.size)} px", False),
@@ -252,6 +259,11 @@ class CropRoom(Room):
             alpha = self.alpha if self.alpha != self._alpha_before else None
             self._keep(self.crop.frame, alpha)
         self.dismiss(None)
+
+    def action_go(self, by: int) -> None:
+        """Keep it, and go on to another picture."""
+        self.action_keep()
+        self.app.call_later(self._go, by)
 
     def action_leave_it(self) -> None:
         """Nothing is kept."""

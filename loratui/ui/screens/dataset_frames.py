@@ -95,8 +95,18 @@ class DatasetFrames(DatasetSteps):
         def keep(frame: Frame, alpha: bool | None) -> None:
             self._commit({path: frame}, {} if alpha is None else {path: alpha}, f"crop {path.name}")
 
+        def go(by: int) -> None:
+            shown, at = self.studio.library.shown, self.view.cursor + by
+            while 0 <= at < len(shown) and shown[at].known.code:  # what cannot be read cannot be cropped
+                at += by
+            if 0 <= at < len(shown):
+                self.view.cursor = at
+                self.action_crop()
+            else:
+                self.notify("This was the last picture." if by > 0 else "This was the first picture.")
+
         self.leave()
-        self.app.push_screen(CropRoom(row, shared, keep))
+        self.app.push_screen(CropRoom(row, shared, keep, go))
 
     def reframe(self, wish: Reframe, scope: Scope) -> None:
         """Carry out a wish typed in words, as one step."""
