@@ -9,6 +9,13 @@ from typing import Any
 from loratui.cli.output import Output
 from loratui.cli.training import tell_problems
 
+_LAYOUTS = {
+    "kohya-folders": "kohya's N_name folders",
+    "kohya-toml": "a dataset TOML of sd-scripts",
+    "kohya-json": "a JSON of sd-scripts",
+    "imagefolder": "an imagefolder of Hugging Face",
+}
+
 
 def add(commands: Any) -> None:
     """Register the command."""
@@ -44,10 +51,13 @@ def run_import(args: argparse.Namespace, out: Output) -> int:
         problems = tuple(report.problems)
         raise DatasetError(f"There is no picture to take in {args.source}.", "Nothing was changed.", problems)
     out.document({**report.as_json(), "target": str(target)})
-    out.line(f"Copied {report.images} pictures and {report.captions} captions into {target}.")
+    known = "" if report.layout == "folder" else f", read as {_LAYOUTS[report.layout]}"
+    out.line(f"Copied {report.images} pictures and {report.captions} captions into {target}{known}.")
     if report.present:
         out.line(f"  {report.present} pictures were there already.")
     if report.renamed:
         out.line(f"  {report.renamed} got another name because theirs was taken.")
+    if report.left:
+        out.line(f"  {report.left} other files were left.")
     tell_problems(report.problems, out)
     return 0

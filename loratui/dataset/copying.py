@@ -8,7 +8,7 @@ import filecmp
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -87,13 +87,29 @@ def import_any(
     if not (source.is_file() and is_archive(source)):
         return copy_in(imports.read(source), target, on_progress=on_progress)
     target.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=".loratui-import-", dir=target.parent))
-    try:
-        unpacked = unpack(source, holder / "files", keep=_wanted, limits=limits)
-        inner = _single_folder(holder / "files")
-        copied = copy_in(imports.read(_listing(inner)), target, move=True, on_progress=on_progress)
-        copied.problems[:0] = unpacked.problems
+    with unpacked(source, target.parent, limits) as (inner, problems):
+        copied = copy_in(imports.read(inner), target, move=True, on_progress=on_progress)
+        copied.problems[:0] = problems
         return copied
+
+
+@contextlib.contextmanager
+def unpacked(
+    source: Path, beside: Path | None = None, limits: Limits | None = None
+) -> Iterator[tuple[Path, list[Problem]]]:
+    """An archive's pictures, captions and lists in a folder that is removed afterwards.
+
+    Yields:
+        What to read: the folder that all lies in, or its dataset TOML or JSON; and what was refused.
+
+    Raises:
+        DatasetError: it is damaged, over a limit, or there is no room.
+    """
+    holder = Path(tempfile.mkdtemp(prefix=".loratui-import-", dir=beside))
+    try:
+        place = holder / (source.name.split(".")[0] or "files")  # folders are named after it
+        report = unpack(source, place, keep=_wanted, limits=limits)
+        yield _listing(_single_folder(place)), report.problems
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -114,7 +130,7 @@ def _single_folder(folder: Path) -> Path:
 
 
 def _listing(folder: Path) -> Path:
-    """The one dataset TOML of the folder when all it names lies inside, else the folder."""
+    """The one dataset TOML or kohya JSON of the folder when all it names lies inside, else the folder."""
     tables = list(folder.glob("*.toml"))
     if len(tables) == 1:
         with contextlib.suppress(DatasetError):
@@ -124,6 +140,11 @@ def _listing(folder: Path) -> Path:
             )
             if found.images and inside:
                 return tables[0]
+    lists = list(folder.glob("*.json"))
+    if len(lists) == 1 and not any((folder / name).is_file() for name in imports.METADATA):
+        with contextlib.suppress(DatasetError):
+            if imports.read_kohya_json(lists[0]).images:
+                return lists[0]
     return folder
 
 

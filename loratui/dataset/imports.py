@@ -26,7 +26,7 @@ from loratui.errors import DatasetError, Problem
 
 Layout = Literal["folder", "kohya-folders", "kohya-toml", "imagefolder", "kohya-json"]
 _KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
-_METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv")
 _LARGEST = 256 * 1024 * 1024
 
 DATASET_KEYS = frozenset(
@@ -146,14 +146,14 @@ def detect(source: Path) -> Layout:
             return "kohya-toml"
         if source.suffix.lower() == ".json":
             return "kohya-json"
-        if source.name.lower() in _METADATA:
+        if source.name.lower() in METADATA:
             return "imagefolder"
         raise DatasetError(
             f"{source.name} is no data set.", "Name a folder, an archive, a dataset TOML or a JSON."
         )
     if not source.is_dir():
         raise DatasetError(f"{source} does not exist.", "Check the path.")
-    if any((source / name).is_file() for name in _METADATA):
+    if any((source / name).is_file() for name in METADATA):
         return "imagefolder"
     if any(_kohya_name(p) for p in source.iterdir()):
         return "kohya-folders"
@@ -345,7 +345,7 @@ def read_imagefolder(source: Path) -> Found:
     problems: list[Problem] = []
     items: list[Item] = []
     seen: set[Path] = set()
-    file = source if source.is_file() else next(folder / n for n in _METADATA if (folder / n).is_file())
+    file = source if source.is_file() else next(folder / n for n in METADATA if (folder / n).is_file())
     for line, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file, problems):
         where = f"{file.name}:{line}"
         name = row.get("file_name")

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from loratui.dataset import imports
+from loratui.dataset.copying import unpacked
 from loratui.dataset.imports import Layout
 from loratui.dataset.scan import SUFFIXES, Source, walk_sources
 from loratui.dataset.sidecar import SUFFIXES as CAPTION_SUFFIXES
@@ -60,6 +61,8 @@ class Imported:
         captions: captions copied.
         present: pictures left out because the same bytes lie at their place already.
         renamed: pictures that got another name because theirs was taken.
+        left: other files that lay there: neither pictures nor captions of one.
+        layout: whose way of laying out a data set it was.
         problems: what was refused, and why.
         broken: why the archive ended early, empty when it did not.
     """
@@ -68,6 +71,8 @@ class Imported:
     captions: int = 0
     present: int = 0
     renamed: int = 0
+    left: int = 0
+    layout: str = "folder"
     problems: list[Problem] = field(default_factory=list)
     broken: str = ""
 
@@ -78,6 +83,8 @@ class Imported:
             "captions": self.captions,
             "present": self.present,
             "renamed": self.renamed,
+            "left": self.left,
+            "layout": self.layout,
             "problems": [p.as_dict() for p in self.problems],
         }
 
@@ -111,6 +118,7 @@ def import_pictures(
     report = Imported()
     if source.is_dir():
         found = list(_folder(source))
+        report.left = _files_in(source) - len(found)
         _copy(iter(found), len(found), target, report, on_progress)
     elif is_archive(source):
         try:
@@ -145,6 +153,12 @@ def import_into(
     Returns:
         The report, and the folder the pictures went to.
     """
+    if is_archive(source) and _has_list(source):
+        project.cache_dir.mkdir(parents=True, exist_ok=True)
+        with unpacked(source, project.cache_dir) as (inner, problems):
+            report, target = import_into(project, inner, on_progress)
+            report.problems[:0] = problems
+            return report, target
     layout = _layout(source)
     if layout is not None:
         return _import_layout(project, source, layout, on_progress)
@@ -152,6 +166,8 @@ def import_into(
     inside = first.is_relative_to(project.root)
     target = first if inside and _fits(source, first) else _free_folder(project.root, source)
     report = import_pictures(source, target, on_progress)
+    if any(map(_is_kohya, _tops(source))):
+        report.layout = "kohya-folders"
     if target != first and report.images:
         project.add_source(target.relative_to(project.root).as_posix())
     return report, target
@@ -170,7 +186,7 @@ def _import_layout(
 ) -> tuple[Imported, Path]:
     """Each part of a data set into a folder of its own, which becomes a source with the part's repeats."""
     found = imports.read(source, layout)
-    report = Imported(problems=list(found.problems))
+    report = Imported(problems=list(found.problems), layout=layout)
     parts = [part for part in found.parts if part.items]
     first = project.scan_sources()[0].path
     target = first
@@ -192,6 +208,24 @@ def _import_layout(
                 target.relative_to(project.root).as_posix(), part.repeats, part.caption
             )
     return report, target
+
+
+def _has_list(source: Path) -> bool:
+    """Whether an archive holds a list that tells what its pictures are: names only are looked at."""
+    names = [PurePosixPath(name.replace("\\", "/")) for name in _names(source)]
+    tops = {name.parts[0] for name in names if name.parts and not name.name.startswith(".")} - {"__MACOSX"}
+    depth = 2 if len(tops) == 1 else 1  # one folder may wrap it all
+    lists = [n for n in names if len(n.parts) <= depth and n.suffix.lower() in {*_LISTS, ".toml", ".json"}]
+    return any(n.name in imports.METADATA or n.suffix.lower() in {".toml", ".json"} for n in lists)
+
+
+def _files_in(folder: Path) -> int:
+    """Files of a folder and below, without hidden ones."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        count += sum(not name.startswith(".") for name in files)
+    return count
 
 
 def _item_entries(item: imports.Item) -> Iterator[_Entry]:
@@ -222,18 +256,27 @@ def _is_kohya(name: str) -> bool:
 
 def _tops(source: Path) -> set[str]:
     """Names of the folders at the top of a folder or archive."""
+    if source.is_dir():
+        return {p.name for p in source.iterdir() if p.is_dir()}
+    return {parts[0] for name in _names(source) if len(parts := PurePosixPath(name).parts) > 1}
+
+
+def _names(archive: Path) -> list[str]:
+    """What an archive holds; nothing when it cannot be read: the import itself says what is wrong with it."""
     try:
-        if source.is_dir():
-            return {p.name for p in source.iterdir() if p.is_dir()}
-        if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as zipped:
-                names = zipped.namelist()
-        else:
-            with tarfile.open(source, "r:*") as tarred:
-                names = tarred.getnames()
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError):
-        return set()  # the import itself says what is wrong with it
-    return {parts[0] for name in names if len(parts := PurePosixPath(name).parts) > 1}
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as zipped:
+                return zipped.namelist()
+        names: list[str] = []
+        most = MAX_RATIO * archive.stat().st_size + MAX_FILE_BYTES
+        with tarfile.open(archive, "r:*") as tarred:
+            for info in tarred:
+                names.append(info.name)
+                if info.offset_data + info.size > most or len(names) > MAX_FILES:
+                    break  # to look further would unpack a bomb
+        return names
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+        return []
 
 
 def _free_folder(root: Path, source: Path) -> Path:
@@ -307,6 +350,7 @@ def _safe(name: str, report: Imported, *, regular: bool) -> PurePosixPath | None
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any(part.startswith(".") and part != ".." for part in path.parts) or "__MACOSX" in path.parts
     if hidden or path.suffix.lower() not in {*SUFFIXES, *CAPTION_SUFFIXES}:
+        report.left += not hidden
         return None
     if not regular:
         _refuse(report, name, "not-a-file", "is a link or a device, not a file.")
@@ -426,6 +470,7 @@ def _caption(
 ) -> None:
     stem = names.get(str(rel.with_suffix("")))
     if stem is None:  # a text that belongs to no picture
+        report.left += 1
         return
     place = target / f"{stem}{rel.suffix}"
     if place.exists():
