@@ -91,8 +91,8 @@ def run(model: Any, root: Path, paths: list[Path]) -> float:
     from loratui.caption.engine import BatchSize, Engine, Picture
     from loratui.caption.results import Results
     from loratui.caption.settings import CaptionSettings
-    from loratui.caption.tokens import count_tokens
     from loratui.caption.writing import Style, Writer
+    from loratui.dataset.tokens import count_tokens
     from loratui.project.history import Actor, History
 
     folder = Path(tempfile.mkdtemp(dir=root))

@@ -134,8 +134,8 @@ def select_rows(collection: Collection, text: str, out: Output, sort: str = "") 
     Raises:
         QueryError: the filter or the order cannot be read.
     """
-    from loratui.caption.tokens import count_tokens
     from loratui.dataset.query import QueryError, parse, parse_sort, select, sort_rows
+    from loratui.dataset.tokens import count_tokens
     from loratui.project.findings import find_out
 
     text = _expand(collection, text)
@@ -363,7 +363,7 @@ def _note(args: argparse.Namespace, collection: Collection, rows: list[PictureRo
 
 def run_audit(args: argparse.Namespace, out: Output) -> int:
     """List findings; exit 0 also when there are some: finding them is the job."""
-    from loratui.caption.tokens import count_tokens
+    from loratui.dataset.tokens import count_tokens
     from loratui.project.findings import measure, project_findings
 
     collection = collection_at(args.dir, out)

@@ -1,7 +1,7 @@
 """Counting CLIP tokens without torch: the byte pair encoding of Radford et al. 2021, from its merges file.
 
-The merges come from `tokenizer/merges.txt` of a base model, or from the packed vocabulary of open_clip. Start
-and end tokens do not count, so that 75 is what fits. Broken encodings are not repaired before counting.
+The merges come from `tokenizer/merges.txt` of a base model, or from the copy of CLIP's own that is shipped.
+Start and end tokens do not count, so that 75 is what fits. Broken encodings are not repaired before counting.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gzip
 import html
 import itertools
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,6 +71,15 @@ class ClipTokens:
                 return cls.read(path)
         return None
 
+    @classmethod
+    def shipped(cls) -> ClipTokens:
+        """CLIP's own, as nearly all bases use it."""
+        import loratui
+
+        return cls.read(
+            Path(loratui.__file__).parent / "families" / "configs" / "clip_tokenizer" / "merges.txt"
+        )
+
     def count(self, text: str) -> int:
         """Tokens of a text, without start and end."""
         clean = unicodedata.normalize("NFC", html.unescape(html.unescape(text))).lower()
@@ -96,6 +106,11 @@ class ClipTokens:
                     i += 1
             parts = merged
         return len(parts)
+
+
+def count_tokens() -> Callable[[str], int]:
+    """A function that counts the CLIP tokens of a text, without start and end."""
+    return ClipTokens.shipped().count
 
 
 def split_words(text: str) -> list[str]:

@@ -20,8 +20,8 @@ def main(context: Any) -> None:
     """
     from loratui.caption.plan import read_plan
     from loratui.caption.results import Results
-    from loratui.caption.tokens import count_tokens
     from loratui.caption.writing import Style, Writer, written_by
+    from loratui.dataset.tokens import count_tokens
     from loratui.project.history import Actor, History
     from loratui.project.project import Project
 

@@ -72,10 +72,10 @@ class _Answering:
         from loratui.caption.compose import compose
         from loratui.caption.results import said_json
         from loratui.caption.settings import CaptionSettings
-        from loratui.caption.tokens import count_tokens
         from loratui.captioners.options import read_options
         from loratui.captioners.protocol import Said
         from loratui.dataset.pixels import open_rgb
+        from loratui.dataset.tokens import count_tokens
 
         image = open_rgb(Path(question["picture"]))
         said: dict[str, Said] = {}

@@ -43,18 +43,14 @@ def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:
 
 
 def token_counter(base: str) -> ClipTokens | None:
-    """Exact counts where a vocabulary is at hand: the base's own, else that of an installed open_clip."""
-    from importlib.util import find_spec
-
+    """Exact counts: by the base's own vocabulary, else by CLIP's."""
     from loratui.demo import base_path
 
-    places: list[Callable[[], ClipTokens | None]] = [
-        lambda: ClipTokens.of_base(base_path() if base == "demo" else Path(base).expanduser())
-    ]
-    spec = find_spec("open_clip")
-    if spec is not None and spec.origin:
-        packed = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-        places.append(lambda: ClipTokens.read(packed) if packed.is_file() else None)
+    folder = base_path() if base == "demo" else Path(base).expanduser()
+    places: tuple[Callable[[], ClipTokens | None], ...] = (
+        lambda: ClipTokens.of_base(folder),
+        ClipTokens.shipped,
+    )
     for place in places:
         try:
             found = place()

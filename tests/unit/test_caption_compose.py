@@ -10,11 +10,11 @@ import pytest
 from loratui.caption.cleaning import clean_prose, clean_tag
 from loratui.caption.compose import check_template, compose
 from loratui.caption.settings import CaptionSettings
-from loratui.caption.tokens import count_tokens, estimate
 from loratui.captioners.labels import FACETS, read_labels
 from loratui.captioners.options import option_rows, read_options
 from loratui.captioners.protocol import Said, Tag
 from loratui.captioners.spec import CAPTIONERS, BlipOptions
+from loratui.dataset.tokens import count_tokens
 from loratui.errors import ConfigError
 
 WD = Said(tags=(Tag("long hair", 0.9), Tag("tree", 0.5), Tag("sky", 0.7)))
@@ -119,7 +119,6 @@ def test_tokens_are_counted_as_open_clip_does() -> None:
         "日本 語",
     ):
         assert ours(text) == len(theirs.encode(text)), text
-    assert estimate("a photo of a cat") == 5
 
 
 def test_every_option_has_help_and_checks_its_values() -> None:

@@ -103,6 +103,12 @@ def test_token_counts_are_those_of_open_clip() -> None:
     assert {text: counter.count(text) for text in COUNTS} == COUNTS
 
 
+def test_the_shipped_vocabulary_counts_the_same() -> None:
+    """No package and no base is needed for exact counts."""
+    counter = ClipTokens.shipped()
+    assert {text: counter.count(text) for text in COUNTS} == COUNTS
+
+
 def test_tokens_by_hand(tmp_path: Path) -> None:
     base = tmp_path / "base" / "tokenizer"
     base.mkdir(parents=True)
