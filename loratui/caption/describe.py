@@ -24,6 +24,7 @@ from loratui.caption.results import said_of
 from loratui.caption.settings import CaptionSettings
 from loratui.captioners.options import option_values
 from loratui.captioners.protocol import Said
+from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import JobError
 from loratui.paths import PACKAGE
 
@@ -38,6 +39,7 @@ class Question:
         captioners: who is asked.
         trigger: of the project.
         before: the caption that is there.
+        frame: how it is turned, mirrored and cropped.
     """
 
     picture: Path
@@ -45,6 +47,7 @@ class Question:
     captioners: tuple[Chosen, ...]
     trigger: str = ""
     before: str = ""
+    frame: Frame = PLAIN
 
     def as_json(self) -> dict[str, Any]:
         """The question as the child reads it."""
@@ -53,6 +56,7 @@ class Question:
             "settings": option_values(self.settings),
             "trigger": self.trigger,
             "before": self.before,
+            "frame": self.frame.as_json(),
             "captioners": [
                 {
                     "name": c.row.name,

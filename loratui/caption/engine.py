@@ -16,7 +16,8 @@ from typing import Any
 
 from loratui.caption.results import Result
 from loratui.captioners.protocol import Captioner, Said
-from loratui.dataset.pixels import open_rgb
+from loratui.dataset.baking import framed_picture
+from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError, JobError
 
 LARGEST_BATCH = 64
@@ -28,11 +29,12 @@ _ROOM = 0.42
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of the run: its place in the manifest, where it lies and what it is called."""
+    """One picture of the run: its place in the manifest, where it lies, its name, its turn and crop."""
 
     index: int
     path: Path
     rel: str
+    frame: Frame = PLAIN
 
 
 @dataclass(slots=True)
@@ -133,7 +135,7 @@ class Engine:
     def _prepare(self, picture: Picture) -> _Ready:
         ready = _Ready(picture)
         try:
-            image = open_rgb(picture.path)
+            image = framed_picture(picture.path, picture.frame)
             for name, captioner in self.captioners.items():
                 ready.prepared[name] = captioner.prepare(image)
         except DatasetError as error:

@@ -16,6 +16,7 @@ from loratui.captioners.spec import CaptionerSpec, Options, captioner_spec
 from loratui.config.run import RunInfo, read_info
 from loratui.config.toml import read_toml, value_text
 from loratui.config.write import write_text
+from loratui.dataset.framing import read_frame
 from loratui.errors import ConfigError, RunError
 
 
@@ -82,7 +83,12 @@ def write_manifest(run: Path, pictures: Sequence[Picture]) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    rows = (json.dumps({"path": str(p.path), "rel": p.rel}) for p in pictures)
+    rows = []
+    for picture in pictures:
+        row: dict[str, Any] = {"path": str(picture.path), "rel": picture.rel}
+        if not picture.frame.plain:
+            row["frame"] = picture.frame.as_json()
+        rows.append(json.dumps(row))
     write_text(run / "manifest.jsonl", "".join(f"{row}\n" for row in rows))
 
 
@@ -127,7 +133,10 @@ def read_manifest(run: Path) -> tuple[Picture, ...]:
     path = run / "manifest.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        return tuple(Picture(i, Path(row["path"]), str(row["rel"])) for i, row in enumerate(rows))
+        return tuple(
+            Picture(i, Path(row["path"]), str(row["rel"]), read_frame(row.get("frame")))
+            for i, row in enumerate(rows)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {error}.", "The run directory may be damaged.") from error
 

@@ -138,7 +138,7 @@ def _pictures(
         elif plan.settings.mode == "missing" and has:
             counts["captioned"] += 1
         else:
-            taken.append(Picture(len(taken), picture.path, picture.rel))
+            taken.append(Picture(len(taken), picture.path, picture.rel, picture.frame))
         seen.add(path)
     locked = sorted({str(p.path.parent) for p in taken if not os.access(p.path.parent, os.W_OK | os.X_OK)})
     problems += [

@@ -118,7 +118,9 @@ def _try(project: Project, args: argparse.Namespace, values: dict[str, Any], out
 
     from loratui.caption.choosing import choose
     from loratui.caption.describe import Describer, Question
+    from loratui.dataset.framing import PLAIN
     from loratui.dataset.sidecar import read_caption
+    from loratui.project.framing import framing
 
     settings, captioners = choose(args.model, values)
     picture = Path(args.picture).expanduser()
@@ -127,9 +129,10 @@ def _try(project: Project, args: argparse.Namespace, values: dict[str, Any], out
         named = [p.path for p in scan.pictures if args.picture in (p.rel, p.path.name)]
         picture = named[0] if named else picture
     before = read_caption(picture).text
+    frame = framing(project.root)[0].get(picture.absolute(), PLAIN)
     with contextlib.closing(Describer()) as describer:
         answer = describer.ask(
-            Question(picture.absolute(), settings, captioners, project.trigger, before),
+            Question(picture.absolute(), settings, captioners, project.trigger, before, frame),
             lambda what: out.progress(what),
         )
     out.end_progress()

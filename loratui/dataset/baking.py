@@ -30,6 +30,15 @@ def baked_picture(path: Path, frame: Frame, box: Box | None = None) -> bytes:
     return _png(_cut(turned(open_rgb(path), frame), box))
 
 
+def framed_picture(path: Path, frame: Frame) -> Image.Image:
+    """What there is to see of a picture: upright, opaque, turned, mirrored, cut by hand. 8-bit RGB.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    return _cut(turned(open_rgb(path), frame), frame.box)
+
+
 def baked_mask(mask: Mask, picture: Path, frame: Frame, box: Box | None = None) -> bytes:
     """A mask as grey PNG, of the size of its baked picture.
 

@@ -74,10 +74,11 @@ class _Answering:
         from loratui.caption.settings import CaptionSettings
         from loratui.captioners.options import read_options
         from loratui.captioners.protocol import Said
-        from loratui.dataset.pixels import open_rgb
+        from loratui.dataset.baking import framed_picture
+        from loratui.dataset.framing import read_frame
         from loratui.dataset.tokens import count_tokens
 
-        image = open_rgb(Path(question["picture"]))
+        image = framed_picture(Path(question["picture"]), read_frame(question.get("frame")))
         said: dict[str, Said] = {}
         seconds: dict[str, float] = {}
         wanted = {c["name"] for c in question["captioners"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.style import Style
 from textual import on
@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.message import Message
 
 from loratui.dataset.batch import word_diff
+from loratui.dataset.framing import PLAIN
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
@@ -24,6 +25,7 @@ from loratui.ui.widgets.line_list import LineList
 
 if TYPE_CHECKING:
     from loratui.caption.review import Waiting
+    from loratui.ui.app import LoratuiApp
 
 ORDERS = ("as they were written", "least sure first", "shortest first")
 
@@ -121,7 +123,9 @@ class CaptionReview(Horizontal):
         panel = self.query_one("#queue-panel")
         panel.border_title = Content(f"to look over · {figures.count(len(self._items))}")
         panel.border_subtitle = Content(ORDERS[self._order])
-        self.query_one("#review-picture", ImageView).show(item.picture if item is not None else None)
+        row = cast("LoratuiApp", self.app).library.row(item.picture) if item is not None else None
+        view = self.query_one("#review-picture", ImageView)
+        view.show_framed(item.picture if item is not None else None, row.frame if row is not None else PLAIN)
         name = text.shorten(text.plain(item.picture.name), 40) if item is not None else "picture"
         self.query_one("#review-picture-panel").border_title = Content(name)
         self.query_one(LineEditor).show(item.text if item is not None else "")

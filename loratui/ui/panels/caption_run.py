@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
+from loratui.dataset.framing import PLAIN
 from loratui.runs.state import ENDED, Captioned, RunState
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row, bar
@@ -17,6 +19,9 @@ from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
 from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.line_list import LineList
+
+if TYPE_CHECKING:
+    from loratui.ui.app import LoratuiApp
 
 _LABEL = 10
 
@@ -74,7 +79,9 @@ class CaptionRun(Vertical):
         current = self._current()
         panel = self.query_one("#live-picture-panel")
         view = self.query_one("#live-picture", ImageView)
-        view.show(self._root / current.rel if current is not None else None)
+        path = self._root / current.rel if current is not None else None
+        row = cast("LoratuiApp", self.app).library.row(path) if path is not None else None
+        view.show_framed(path, row.frame if row is not None else PLAIN)
         name = text.shorten(text.plain(Path(current.rel).name), 34) if current is not None else "picture"
         panel.border_title = Content(name)
         self.query_one("#live-said", Facts).redraw()

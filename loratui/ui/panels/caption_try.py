@@ -67,7 +67,10 @@ class CaptionTry(Vertical):
     def _show(self, key: str) -> None:
         picture = self.picture
         panel = self.query_one("#try-picture-panel")
-        self.query_one(ImageView).show(picture.path if picture is not None else None)
+        if picture is not None:
+            self.query_one(ImageView).show_framed(picture.path, picture.frame)
+        else:
+            self.query_one(ImageView).show(None)
         name = text.shorten(text.plain(picture.path.name), 30) if picture is not None else "picture"
         panel.border_title = Content(name)
         place = f"{self._at + 1}/{figures.count(len(self._pictures))}" if self._pictures else ""

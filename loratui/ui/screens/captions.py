@@ -342,7 +342,9 @@ class CaptionsRoom(ReviewPart):
         self._stop_try()
         self._trying = True
         self._describer = self._describer or Describer()
-        question = Question(picture.path, settings, captioners, project.trigger, picture.caption)
+        question = Question(
+            picture.path, settings, captioners, project.trigger, picture.caption, picture.frame
+        )
         number, describer = self._tries, self._describer
         self._asked = (picture.path, key)
         self.query_one(CaptionTry).tell("starting…")

@@ -15,7 +15,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
-from loratui.dataset.framing import WHOLE, Box
+from loratui.dataset.framing import PLAIN, WHOLE, Box, Frame, with_box
 from loratui.errors import LoratuiError
 from loratui.ui import graphics, halfblock, text
 from loratui.ui.theme import palette
@@ -102,6 +102,12 @@ class ImageView(Widget):
             self._image = None
             self._again()
         self._load_soon(at_once)
+
+    def show_framed(self, path: Path | None, frame: Frame = PLAIN) -> None:
+        """Show a picture turned and mirrored, and dark where a crop by hand cuts it off."""
+        from loratui.ui.preview import Shown
+
+        self.show(path, frame.box, shown=Shown(with_box(frame, None)))
 
     def _load_soon(self, at_once: bool = False) -> None:
         if self._timer is not None:
