@@ -146,8 +146,10 @@ async def test_the_alpha_channel_as_mask_is_the_same_step(tmp_path: Path) -> Non
         await driver.until(lambda: "a takes alpha" in driver.text())
         view = screen.query_one(ImageView)
         plain = view.image
+        assert "objective.masked" not in driver.text()
         await driver.press("a", "minus")
         await driver.until(lambda: view.image is not plain and "alpha channel" in driver.text())
+        assert "objective.masked is off" in driver.text()  # a mask that no training would weigh
         assert view.image is not None and plain is not None
         assert view.image.getpixel((10, 10)) == plain.getpixel((10, 10))
         assert view.image.getpixel((90, 10)) != plain.getpixel((90, 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
@@ -15,6 +16,7 @@ from loratui.dataset.cropping import Crop
 from loratui.dataset.framing import Frame, with_box
 from loratui.dataset.masks import Mask
 from loratui.dataset.rows import PictureRow
+from loratui.errors import LoratuiError
 from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings, key_name
 from loratui.ui.drawing import Row
@@ -98,6 +100,8 @@ class CropRoom(Room):
         self.crop = Crop(row.known.width, row.known.height, [(1, 1)], row.frame)
         self._alpha_before = self.alpha = row.mask is not None and row.mask.kind == "alpha"
         self._has_alpha: bool | None = None
+        self._weighed = True
+        """Whether the settings of the project have masks weigh the loss."""
         self.trained = False
         """Whether the pixels that are trained on are shown, and nothing else."""
 
@@ -117,12 +121,17 @@ class CropRoom(Room):
         super().on_mount()
         self._show()
 
+        project = self.studio.project
+
         def work(_post: Post, gone: Gone) -> None:
             from loratui.dataset.masks import alpha_in
 
-            found = alpha_in(self._row.known.path)
+            found, weighed = alpha_in(self._row.known.path), True
+            if project is not None:
+                with contextlib.suppress(LoratuiError):  # the Train room says what is wrong
+                    weighed = project.resolve().objective.masked
             if not gone():
-                self.app.call_later(self._know_alpha, found)
+                self.app.call_later(self._know, found, weighed)
 
         self.studio.in_thread(work, "alpha")
 
@@ -131,8 +140,8 @@ class CropRoom(Room):
         if what == "graphics":
             self.query_one(ImageView).again()
 
-    def _know_alpha(self, found: bool) -> None:
-        self._has_alpha = found
+    def _know(self, has_alpha: bool, weighed: bool) -> None:
+        self._has_alpha, self._weighed = has_alpha, weighed
         self.query_one(Facts).redraw()
 
     # --- what is shown ----------------------------------------------------------------------------------
@@ -188,9 +197,11 @@ class CropRoom(Room):
         for name, value, odd in lines:
             value = text.crop(value, width - 9)
             rows.append([(name.ljust(9), colours.muted), (value, colours.amber if odd else colours.text)])
+        if self.mask is not None and not self._weighed:
+            rows.append([("objective.masked is off", colours.amber)])
         keys = [a for a in self.ACTIONS if a.show][2:]  # those the footer may have no room for
-        if height > len(rows) + len(keys):
-            rows.append([])
+        if height >= len(rows) + len(keys):
+            rows += [[]] if height > len(rows) + len(keys) else []
             rows += [[(_key(a).ljust(9), colours.accent), (a.label, colours.muted)] for a in keys]
         return rows
 
