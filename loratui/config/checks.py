@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loratui.config.memory_checks import check_memory
 from loratui.config.patterns import parse
 from loratui.config.schema import NetworkConfig, ObjectiveConfig, RunConfig
 from loratui.errors import Problem
@@ -16,7 +17,7 @@ LATENT_FACTOR = 8
 def check(config: RunConfig) -> list[Problem]:
     """Errors and warnings about settings that are each fine alone."""
     return [
-        *_buckets(config), *_device(config), *_training(config), *_network(config.network), *_samples(config)
+        *_buckets(config), *_device(config), *check_memory(config), *_training(config), *_network(config.network), *_samples(config)
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,18 @@ def target_modules(denoiser: torch.nn.Module, target: str) -> list[str]:
             or name.endswith(tuple(between))
         )
     ]
+
+
+def blocks(denoiser: Any) -> list[torch.nn.Module]:
+    """Residual and transformer blocks in the order in which they run: at each place of a level first the
+    residual block, then the transformer behind it.
+    """
+    found: list[torch.nn.Module] = []
+    for level in (*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks):
+        for resnet, attention in zip_longest(level.resnets, getattr(level, "attentions", ())):
+            found.append(resnet)
+            found += attention.transformer_blocks if attention is not None else ()
+    return found
 
 
 def structure_metadata(parts: Parts, family: str) -> dict[str, str]:

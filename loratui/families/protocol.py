@@ -113,6 +113,13 @@ class Family(Protocol):
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Names of the modules that get an update for a `network.target`."""
 
+    def blocks(self, denoiser: nn.Module) -> list[nn.Module]:
+        """The modules that hold most of its weights, in the order in which they run; none is in another.
+
+        They are what visits the device one by one (`train.swap`) and what is compiled. Where gradient
+        checkpointing recomputes a part, that part is one of them or holds none.
+        """
+
     def text_modules(self, encoder: nn.Module) -> list[str]:
         """Names of the modules of a text encoder that get an update when it is trained."""
 

@@ -70,6 +70,10 @@ class StableDiffusion1:
         """Layers of the transformer blocks."""
         return clip_unet.target_modules(denoiser, target)
 
+    def blocks(self, denoiser: nn.Module) -> list[nn.Module]:
+        """Residual and transformer blocks."""
+        return clip_unet.blocks(denoiser)
+
     def text_modules(self, encoder: nn.Module) -> list[str]:
         """Attention and MLP of every layer."""
         return clip_text.target_modules(encoder)

@@ -15,6 +15,7 @@ class FamilySpec:
         module: dotted module that implements it (torch inside); loaded only in a job.
         resolution: the resolution the base was trained at, in px.
         latent_factor: picture px per latent px, the divisor of every bucket side.
+        blocks: how many modules `Family.blocks` finds in a base of true size.
         notes: one line on what to mind.
     """
 
@@ -23,17 +24,19 @@ class FamilySpec:
     module: str
     resolution: int
     latent_factor: int
+    blocks: int
     notes: str = ""
 
 
 FAMILIES: tuple[FamilySpec, ...] = (
-    FamilySpec("sd15", "Stable Diffusion 1.x", "loratui.families.sd15", 512, 8, "epsilon, CLIP ViT-L/14"),
+    FamilySpec("sd15", "Stable Diffusion 1.x", "loratui.families.sd15", 512, 8, 38, "epsilon, CLIP ViT-L/14"),
     FamilySpec(
         "sd2",
         "Stable Diffusion 2.x",
         "loratui.families.sd2",
         768,
         8,
+        38,
         "v-prediction at 768 px, OpenCLIP ViT-H/14",
     ),
     FamilySpec(
@@ -42,6 +45,7 @@ FAMILIES: tuple[FamilySpec, ...] = (
         "loratui.families.sdxl",
         1024,
         8,
+        87,
         "epsilon or v-prediction, two text encoders, told of sizes and crops; the refiner is refused",
     ),
 )

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from loratui.config.schema import RunConfig
+from loratui.families.spec import family_spec
 from loratui.optim.spec import optimizer_spec
 from loratui.plan.sizes import Sizes
 
@@ -20,6 +21,10 @@ _ACTIVATIONS_GIB = 3.0
 _REFERENCE_NUMBERS = 860e6
 _REFERENCE_AREA = 512 * 512
 _CHECKPOINTED = 0.2
+_IN_BLOCKS = 0.9
+"""Share of a denoiser's weights in the blocks that can be swapped: 0.91 for SD1.5 and SD2, 0.98 for SDXL."""
+_VISITING = 2
+"""Swapped blocks on the device at a time: the one that runs, and the next."""
 _CONTEXT_GIB = 0.6
 """What a process with torch holds before anything is loaded."""
 
@@ -50,6 +55,15 @@ class Memory:
         }
 
 
+def _swapped(config: RunConfig) -> float:
+    """Share of the denoiser that block swap keeps off the device; two blocks are there at any time."""
+    family = family_spec(config.model.family)
+    if family is None or not config.memory.blocks_to_swap:
+        return 0.0
+    away = min(config.memory.blocks_to_swap, family.blocks) - _VISITING
+    return _IN_BLOCKS * max(0, away) / family.blocks
+
+
 def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     """Estimate the peak of a training.
 
@@ -61,7 +75,7 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     precision = config.memory.precision
     base = precision if config.memory.base_precision == "auto" else config.memory.base_precision
     drawing = size.others if config.samples.every else 0  # codec and text encoder come back to draw
-    weights = (size.denoiser + drawing) * _BYTES[base] / GIB
+    weights = (size.denoiser * (1 - _swapped(config)) + drawing) * _BYTES[base] / GIB
     spec = optimizer_spec(config.optimizer.name)
     # factors and gradient in fp32, and what the optimizer keeps
     lora = size.lora * (8 + (spec.state_bytes if spec else 8.0)) / GIB

@@ -25,6 +25,7 @@ from loratui.train.captions import Variation
 from loratui.train.checkpoint import Checkpoints
 from loratui.train.device import Placement, base_dtype, place
 from loratui.train.export import lora_metadata
+from loratui.train.fit import fit
 from loratui.train.loop import Training
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview
@@ -153,17 +154,15 @@ def inject(
     Raises:
         ConfigError: the base has no layer for the network, or no caption has the new tokens' trigger.
     """
-    parts.denoiser.to(placement.device)
+    if not config.memory.blocks_to_swap:
+        parts.denoiser.to(placement.device)
     adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger)
     if adapter.tokens is not None:
         adapter.tokens.check_captions([p.caption for p in pictures])
     if adapter.trains_text:
         for encoder in parts.text_encoders.values():
             encoder.to(placement.device)
-    if config.memory.gradient_checkpointing:
-        parts.denoiser.enable_gradient_checkpointing()
-    if config.memory.attention == "sliced":
-        parts.denoiser.set_attention_slice("auto")
+    fit(family, parts, config.memory, placement)
     return adapter
 
 

@@ -45,6 +45,23 @@ def test_parts_are_frozen_and_whole(loaded) -> None:
     assert len({parts.vae_identity, parts.text_identity, parts.base_hash}) == 3
 
 
+def test_blocks_hold_most_weights_and_run_in_order(loaded) -> None:
+    family, parts = loaded
+    blocks, ran = family.blocks(parts.denoiser), []
+    inside = [m for block in blocks for m in block.modules()]
+    assert len({id(m) for m in inside}) == len(inside), "a block is in another"
+    numbers = sum(p.numel() for block in blocks for p in block.parameters())
+    assert numbers > 0.5 * sum(p.numel() for p in parts.denoiser.parameters())
+    hooks = [b.register_forward_pre_hook(lambda m, _: ran.append(m)) for b in blocks]
+    size = family.size_condition((16, 16), (0, 0), (16, 16))
+    condition = stack([family.encode_captions(parts, [""])[0] | size], torch.device("cpu"))
+    with torch.no_grad():
+        family.predict(parts, torch.randn(1, parts.latent_channels, 8, 8), torch.tensor([5]), condition)
+    for hook in hooks:
+        hook.remove()
+    assert ran == blocks
+
+
 def test_pictures_become_latents_of_the_stated_size(loaded) -> None:
     family, parts = loaded
     side = 8 * parts.latent_factor

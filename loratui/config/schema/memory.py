@@ -20,6 +20,8 @@ class MemoryConfig:
     """Precision the frozen base is held in; `auto` follows precision."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about 1.3 times slower."""
+    blocks_to_swap: int = 0
+    """Blocks of the base whose weights stay in main memory and visit the device to be used; 0 is none."""
     attention: Literal["sdpa", "sliced"] = "sdpa"
     """Attention: torch's fused kernels, or slice by slice, slower, for devices that have none."""
     tf32: bool = False
@@ -29,6 +31,6 @@ class MemoryConfig:
 SHORT_NAMES: dict[str, str] = {
     "precision": "precision",
 }
-RANGES: dict[str, tuple[float | None, float | None]] = {}
+RANGES: dict[str, tuple[float | None, float | None]] = {"blocks_to_swap": (0, 200)}
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}
