@@ -17,7 +17,8 @@ LATENT_FACTOR = 8
 def check(config: RunConfig) -> list[Problem]:
     """Errors and warnings about settings that are each fine alone."""
     return [
-        *_buckets(config), *_device(config), *check_memory(config), *_training(config), *_network(config.network), *_samples(config)
+        *_buckets(config), *_device(config), *check_memory(config), *_training(config),
+        *_network(config.network), *_samples(config),
     ]  # fmt: skip
 
 
