@@ -6,9 +6,9 @@ parameter holds one NaN seen from everywhere (stride 0), so that a use without a
 
 What autograd saves of a weight is often a view (`weight.t()`), which would keep the copy alive from forward
 to backward. So while a block runs, saved views of its copies are kept as (block, weight, shape) and made
-again from the weights' second visit. Under gradient checkpointing nothing is saved in the first forward; then the
-recomputation, itself a forward of the block, is the second visit. The copies have the bits of the originals
-and nothing is computed otherwise, so losses and gradients are those of a run without it.
+again from the weights' second visit. Under gradient checkpointing nothing is saved in the first forward;
+then the recomputation, itself a forward of the block, is the second visit. The copies have the bits of the
+originals and nothing is computed otherwise, so losses and gradients are those of a run without it.
 """
 
 from __future__ import annotations
