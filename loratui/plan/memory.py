@@ -17,6 +17,8 @@ from loratui.plan.sizes import Sizes
 
 GIB = float(1 << 30)
 _BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+_STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
+"""Bytes of a number in a quantised block; nf4 has a scale of four bytes for 64 numbers."""
 _ACTIVATIONS_GIB = 3.0
 _REFERENCE_NUMBERS = 860e6
 _REFERENCE_AREA = 512 * 512
@@ -56,12 +58,12 @@ class Memory:
 
 
 def _swapped(config: RunConfig) -> float:
-    """Share of the denoiser that block swap keeps off the device; two blocks are there at any time."""
+    """Share of the denoiser's blocks that block swap keeps off the device; two are there at a time."""
     family = family_spec(config.model.family)
     if family is None or not config.memory.blocks_to_swap:
         return 0.0
     away = min(config.memory.blocks_to_swap, family.blocks) - _VISITING
-    return _IN_BLOCKS * max(0, away) / family.blocks
+    return max(0, away) / family.blocks
 
 
 def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
@@ -75,7 +77,9 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     precision = config.memory.precision
     base = precision if config.memory.base_precision == "auto" else config.memory.base_precision
     drawing = size.others if config.samples.every else 0  # codec and text encoder come back to draw
-    weights = (size.denoiser * (1 - _swapped(config)) + drawing) * _BYTES[base] / GIB
+    blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config))
+    rest = (1 - _IN_BLOCKS) * size.denoiser + drawing
+    weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
     spec = optimizer_spec(config.optimizer.name)
     # factors and gradient in fp32, and what the optimizer keeps
     lora = size.lora * (8 + (spec.state_bytes if spec else 8.0)) / GIB

@@ -30,6 +30,7 @@ from loratui.train.loop import Training
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview
 from loratui.train.published import Published
+from loratui.train.quantised import quantise
 from loratui.train.resume import fingerprints, newest_snapshot, restore
 from loratui.train.samples import Picture, read_manifest
 from loratui.train.validation import split
@@ -184,6 +185,8 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     if prediction == "auto" and found.layout == "original":
         prediction = found.prediction
     parts = family.load(base, dtype, prediction, vae)
+    if config.memory.base_weights != "full":
+        quantise(family.blocks(parts.denoiser), config.memory.base_weights)
     read_captions_by(parts, config, family)
     if config.objective.zero_terminal_snr:
         if parts.prediction == "epsilon":

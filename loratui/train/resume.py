@@ -55,9 +55,12 @@ def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], part
             for p in pictures
         ]
     )
+    precision = f"{config.memory.precision}/{config.memory.base_precision}"
+    if config.memory.base_weights != "full":
+        precision += f"/{config.memory.base_weights}"
     return {
         "pictures": hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()[:16],
-        "precision": f"{config.memory.precision}/{config.memory.base_precision}",
+        "precision": precision,
         "base": parts.base_hash[:16],
         "text": parts.text_identity[:16],
         "vae": parts.vae_identity[:16],

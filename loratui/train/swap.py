@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-Packed = Tensor | tuple[int, int, torch.Size, tuple[int, ...], int]
+Packed: TypeAlias = Tensor | tuple[int, int, torch.Size, tuple[int, ...], int]
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Swap:
             self._host.append([self._to_host(owner, name) for owner, name in self._places[index]])
             self._nothing.append([self._empty(t) for t in self._host[index]])
             self._leave(index)
-            block.forward = _Visited(self, index, block.forward)  # type: ignore[assignment]
+            block.forward = _Visited(self, index, block.forward)
         self.bytes = sum(t.nbytes for tensors in self._host for t in tensors)
 
     def _to_host(self, owner: nn.Module, name: str) -> Tensor:

@@ -18,6 +18,8 @@ class MemoryConfig:
     """Autocast precision; the LoRA and its optimizer are fp32 always. fp16 needs CUDA."""
     base_precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Precision the frozen base is held in; `auto` follows precision."""
+    base_weights: Literal["full", "fp8", "int8", "nf4"] = "full"
+    """How the frozen blocks are stored: in full, or in 8 or 4 bits and made anew at each use, slower."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about 1.3 times slower."""
     blocks_to_swap: int = 0
