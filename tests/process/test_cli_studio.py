@@ -228,6 +228,7 @@ def test_strange_names_go_through_every_command(
     for argv in (
         ("query", project), ("scan", project), ("audit", project), ("history", project),
         ("edit", project, "add", "more", "--dry-run"), ("undo", project), ("redo", project),
+        ("frame", project, "--turn", 90, "--where", "tag:odd"),
         ("trash", project),
     ):  # fmt: skip
         out, err = say(capsys, *argv)
@@ -239,6 +240,8 @@ def test_strange_names_go_through_every_command(
     out = project.parent / "out"
     ask(capsys, "export", project, "--format", "imagefolder", "--out", out)
     assert len(list(out.glob("*.png"))) == 5
+    baked = project.parent / "baked"
+    assert ask(capsys, "export", project, "--format", "zip", "--out", baked, "--bake")["baked"] == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
