@@ -310,7 +310,8 @@ def _tell_edit(
         out.line(f"{_count(len(batch.changes), 'caption')} would change.{left} Nothing was written.")
     else:
         out.line(f"{_count(written, 'caption')} changed: {batch.label}.{left}")
-        out.line(f"  loratui undo {args.dir}   takes it back")
+        if written:
+            out.line(f"  loratui undo {args.dir}   takes it back")
     if outcome is None:
         return 0
     tell_conflicts(outcome, out)

@@ -134,6 +134,10 @@ class Worker:
         try:
             process = self.process or self.start()
             raw = self._ask(process, work, self.seconds)
+        except OSError as error:  # no process could be started: no room, no right to, too many
+            self.close(kill=True)
+            why = error.strerror or str(error)
+            return Measured(work.path, error=f"needs a process to decode it: {why}", code="no-worker")
         except _Slow:
             self.close(kill=True)
             return Measured(

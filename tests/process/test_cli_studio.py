@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -242,21 +241,6 @@ def test_strange_names_go_through_every_command(
     assert len(list(out.glob("*.png"))) == 5
     baked = project.parent / "baked"
     assert ask(capsys, "export", project, "--format", "zip", "--out", baked, "--bake")["baked"] == 1
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_data_set_is_read_and_edits_say_why_not(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (project / "dataset").chmod(0o555)
-    try:
-        assert ask(capsys, "query", project)["count"] == 4
-        say(capsys, "audit", project)
-        assert main(["edit", str(project), "add", "x"]) in (1, 2)
-        assert "ermission" in capsys.readouterr().err
-        assert text(project, 0) == "robot, hat, sky"
-    finally:
-        (project / "dataset").chmod(0o755)
 
 
 def test_export_writes_what_other_tools_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
