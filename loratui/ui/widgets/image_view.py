@@ -276,11 +276,14 @@ class ImageView(Widget):
 
     def _store(self, columns: int, rows: int, ability: graphics.Graphics) -> int:
         """Upload the picture once per size; drawing it again costs only its placeholder cells."""
-        assert self.path is not None
+        assert self._image is not None and self.path is not None
         stamp = self.path.stat().st_mtime if self.path.exists() else 0.0
         key = (self.path, stamp, self.shown, columns, rows, *self._painted)
         if key not in self._stored:
-            sharp = self._drawn(columns * ability.cell_width, rows * ability.cell_height)
+            width, height = columns * ability.cell_width, rows * ability.cell_height
+            # the terminal enlarges it itself: px that the picture does not have would only cost time
+            share = min(1.0, max(self._image.size) / max(width, height))
+            sharp = self._drawn(max(1, round(width * share)), max(1, round(height * share)))
             if len(self._stored) >= 16:
                 oldest = next(iter(self._stored))
                 self._write(graphics.tgp_delete(self._stored.pop(oldest)))
