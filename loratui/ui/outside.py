@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.disks import file_system, is_network
 from loratui.ui.messages import Said
 
@@ -147,8 +148,13 @@ class Outside:
         return True
 
     def _look(self, collection: Collection, files: set[Path], stop: threading.Event) -> None:
-        if len(files) > _MANY or not self._library.look_at(collection, files):
-            self._library.look(collection, stop.is_set)
+        while collection.history.on_progress is not None:  # the app's own batch: its rows are renewed once
+            if stop.wait(1.0):
+                return
+        many = len(files) > _MANY
+        if many or not self._library.look_at(collection, files):
+            only_captions = all(file.suffix.lower() in CAPTIONS for file in files)
+            self._library.look(collection, stop.is_set, fresh=not only_captions)
 
     def _now_and_then(self, folders: list[Path], stop: threading.Event) -> None:
         library = self._library

@@ -57,6 +57,32 @@ async def test_on_a_network_disk_the_pictures_in_sight_are_looked_at(
         await until(lambda: len(app.library.rows) == 59)
 
 
+async def test_what_is_typed_survives_a_picture_that_is_renamed(tmp_path: Path) -> None:
+    """The picture under the cursor goes while its caption is typed: the text waits for a choice."""
+    root = project(tmp_path / "p", 3)
+    data = root / "dataset"
+    app = LoratuiApp(root)
+    async with app.run_test(size=(120, 40)) as pilot:
+        for _ in range(200):
+            await pilot.pause(0.02)
+            if app.library.read and app.scan is not None:
+                break
+        await pilot.pause(0.6)  # the folders are watched
+        await pilot.press("e", "!")
+        for suffix in (".png", ".txt"):
+            (data / f"01{suffix}").rename(data / f"99{suffix}")
+        for _ in range(300):
+            await pilot.pause(0.02)
+            if len(app.screen_stack) > 1:
+                break
+        else:
+            raise AssertionError("nothing was asked")
+        text = "\n".join(strip.text for strip in app.screen._compositor.render_strips(app.size))
+        assert "01.png" in text and "the file is gone" in text and "picture 1!" in text
+        assert not (data / "01.txt").exists()
+        assert (data / "99.txt").read_text() == "sks robot, picture 1\n"
+
+
 async def test_a_disk_that_cannot_be_watched_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel has no watches left: the app says it and looks now and then."""
     import watchfiles
