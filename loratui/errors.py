@@ -11,6 +11,7 @@
     │   └── MissingPackageError      an optional package is not installed
     └── JobError (RuntimeError)      the job was right and failed; exit code 1
         ├── SaveError                a checkpoint could not be written (disk full, I/O error)
+        ├── OutOfMemoryError         the device or the machine has too little memory for the settings
         ├── NonFiniteError           the loss or the weights became NaN or Inf
         └── LockedError              another process holds the run or the device
 
@@ -115,6 +116,10 @@ class SaveError(JobError):
 
 class NonFiniteError(JobError):
     """NaN or Inf where a finite number must be."""
+
+
+class OutOfMemoryError(JobError):
+    """The settings need more memory than there is; the advice lists what needs less."""
 
 
 class LockedError(JobError):

@@ -13,12 +13,11 @@ def main(context: Any) -> None:
     Args:
         context: of the job shell: run, journal, controls, ack, stop_requested.
     """
-    import torch
-
-    from loratui.errors import JobError
     from loratui.train.assemble import Stopped, assemble
     from loratui.train.loop import train
+    from loratui.train.shortage import explain, is_out_of_memory
 
+    training = None
     try:
         training = assemble(context)
         complete = train(training)
@@ -27,8 +26,10 @@ def main(context: Any) -> None:
             "state", state="stopped", reason="stopped before the first step", advice="Resume to start it."
         )
         return
-    except torch.OutOfMemoryError as error:
-        raise JobError(f"The device ran out of memory: {_first_line(error)}", _OUT_OF_MEMORY) from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise explain(error, context, training) from error
     if not complete:
         context.journal.write(
             "state", state="stopped", reason=f"stopped at step {training.step} of {training.info.steps}",
@@ -110,16 +111,6 @@ def export_tokens(training: Any) -> None:
         "verified", path=relative, problems=[],
         matched={name: [len(found), len(wanted)] for name in ("diffusers", "comfyui", "a1111")},
     )  # fmt: skip
-
-
-_OUT_OF_MEMORY = (
-    "Set memory.gradient_checkpointing = true, a smaller data.batch_size or data.resolution, or"
-    " memory.precision = bf16; then start again."
-)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

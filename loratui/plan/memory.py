@@ -57,6 +57,21 @@ class Memory:
         }
 
 
+def state_bytes(config: RunConfig) -> float:
+    """Bytes that the optimizer keeps for a trained number."""
+    spec = optimizer_spec(config.optimizer.name)
+    return spec.state_bytes if spec is not None else 8.0
+
+
+def checkpoint_bytes(config: RunConfig) -> float:
+    """Bytes of a checkpoint for a trained number: fp32, the optimizer's, and the trained weights once more
+    where samples and files show an average of them.
+    """
+    spec = optimizer_spec(config.optimizer.name)
+    averaged = bool(config.objective.ema_decay) or (spec is not None and spec.averaging)
+    return 4 + state_bytes(config) + (4 if averaged else 0)
+
+
 def _swapped(config: RunConfig) -> float:
     """Share of the denoiser's blocks that block swap keeps off the device; two are there at a time."""
     family = family_spec(config.model.family)
@@ -80,9 +95,9 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config))
     rest = (1 - _IN_BLOCKS) * size.denoiser + drawing
     weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
-    spec = optimizer_spec(config.optimizer.name)
-    # factors and gradient in fp32, and what the optimizer keeps
-    lora = size.lora * (8 + (spec.state_bytes if spec else 8.0)) / GIB
+    average = 4 if config.objective.ema_decay else 0
+    # factors and gradient in fp32, their average, and what the optimizer keeps
+    lora = size.lora * (8 + average + state_bytes(config)) / GIB
     activations = (
         _ACTIVATIONS_GIB
         * (_BYTES[precision] / 2)

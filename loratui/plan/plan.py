@@ -15,7 +15,7 @@ from loratui.config.schema import RunConfig
 from loratui.dataset.buckets import buckets_of
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
-from loratui.plan.memory import Memory, estimate
+from loratui.plan.memory import Memory, checkpoint_bytes, estimate
 from loratui.plan.sizes import Sizes, sizes
 from loratui.plan.steps import BucketPlan, bucket_plans, moments, steps_of
 
@@ -170,7 +170,7 @@ def _disk(
     captions = len({p.caption for p in scan.pictures}) + 1
     latents = sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
     needed = {
-        "checkpoints": kept * lora * 12,  # fp32 factors and AdamW's two moments
+        "checkpoints": int(kept * lora * checkpoint_bytes(config)),
         "export": lora * _EXPORT_BYTES[config.saving.dtype],
         # mean and deviation of four latent channels at an eighth of the side; 77 tokens of up to 1024 numbers
         "caches": latents + captions * 77 * 1024 * 4,

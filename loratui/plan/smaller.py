@@ -1,0 +1,102 @@
+"""What needs less memory than a training's settings, in the order in which to try it.
+
+First what costs time only, then what changes a little of what is trained, last what changes much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loratui.config.schema import RunConfig
+from loratui.families.spec import family_spec
+from loratui.plan.memory import GIB, estimate
+from loratui.plan.sizes import Sizes
+
+_EIGHT_BIT = {"adamw": "adamw8bit", "lion": "lion8bit"}
+_SPARE = 0.95
+"""Share of the memory that may be planned for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """One step down, on top of those before it.
+
+    Attributes:
+        changes: dotted path -> value.
+        total_gib: the estimated peak with it.
+        fits: whether that is within what there is.
+    """
+
+    changes: dict[str, Any]
+    total_gib: float
+    fits: bool
+
+    def __str__(self) -> str:
+        return " with ".join(f"{path} = {_toml(value)}" for path, value in self.changes.items())
+
+
+def smaller(config: RunConfig, size: Sizes, area_px: int, capacity: float) -> list[Smaller]:
+    """Steps down from settings that did not fit, each on top of the last, up to the first that should fit.
+
+    Args:
+        config: what ran out of memory.
+        size: counts of numbers.
+        area_px: area of the largest bucket in px.
+        capacity: bytes of the device. The estimate is scaled so that `config` needs at least that.
+
+    Returns:
+        Steps, the last one fitting; all there are when none does.
+    """
+    limit = capacity / GIB
+    scale = max(1.0, limit / estimate(config, size, area_px).total_gib)
+    found: list[Smaller] = []
+    for changes in _changes(config):
+        config = _with(config, changes)
+        if "data.resolution" in changes:
+            area_px = min(area_px, config.data.resolution**2)
+        if not config.network.text_encoder and "network.text_encoder" in changes:
+            size = replace(size, lora=int(size.lora * _UNET_SHARE))
+        total = scale * estimate(config, size, area_px).total_gib
+        found.append(Smaller(changes, total, total <= _SPARE * limit))
+        if found[-1].fits:
+            break
+    return found
+
+
+_UNET_SHARE = 0.8
+"""Of the trained numbers when text encoders are trained too; about so for SD1.5 and SDXL."""
+
+
+def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
+    memory, data, family = config.memory, config.data, family_spec(config.model.family)
+    if not memory.gradient_checkpointing:
+        yield {"memory.gradient_checkpointing": True}
+    if config.optimizer.name in _EIGHT_BIT:
+        yield {"optimizer.name": _EIGHT_BIT[config.optimizer.name]}
+    if config.network.text_encoder:
+        yield {"network.text_encoder": False}
+    if data.batch_size > 1:
+        accumulation = config.optimizer.accumulation * data.batch_size
+        yield {"data.batch_size": 1, "optimizer.accumulation": accumulation}
+    if memory.base_weights == "full":
+        yield {"memory.base_weights": "fp8"}
+    if family is not None and memory.blocks_to_swap < family.blocks // 2:
+        yield {"memory.blocks_to_swap": family.blocks // 2}
+    side = data.resolution
+    step = data.bucket_step
+    while (lower := side * 3 // 4 // step * step) >= max(step, data.min_bucket):
+        side = lower
+        yield {"data.resolution": side}
+
+
+def _with(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    for path, value in changes.items():
+        section, _, name = path.partition(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
