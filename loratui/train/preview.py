@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import nn
 
 from loratui.config.schema import SamplesConfig
 from loratui.families.protocol import Condition, Family, Parts
@@ -24,6 +26,7 @@ from loratui.train.adapter import Adapter
 from loratui.train.cache import Cache
 from loratui.train.checkpoint import write_atomic
 from loratui.train.device import Placement
+from loratui.train.shortage import is_out_of_memory
 
 _NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
 
@@ -62,7 +65,11 @@ class Request:
 
 
 class Preview:
-    """Draws requests with the network as it is now."""
+    """Draws requests with the network as it is now.
+
+    Attributes:
+        sparing: the memory has run out in a sample before.
+    """
 
     def __init__(
         self, family: Family, parts: Parts, adapter: Adapter, cache: Cache, placement: Placement
@@ -74,6 +81,7 @@ class Preview:
             cache,
             placement,
         )
+        self.sparing = False
 
     def condition(self, prompt: str) -> Condition:
         """An encoded prompt: from the cache, or anew when the text encoders are trained."""
@@ -85,21 +93,39 @@ class Preview:
     def draw(self, requests: Sequence[Request]) -> list[Image.Image]:
         """Draw pictures in one batch; they must differ in prompt, negative and seed only.
 
-        The denoiser computes in fp32 where the base is held in fp32, else under autocast; the codec in fp32.
+        When the memory runs out it is done again in the way that needs least, and so from then on: encoders
+        and denoiser in main memory while the codec decodes, and that in tiles.
+        """
+        if not self.sparing:
+            try:
+                return self._draw(requests)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler, whose traceback holds what the first attempt has made.
+            self.sparing = True
+            self.placement.free()
+        return self._draw(requests)
+
+    def _draw(self, requests: Sequence[Request]) -> list[Image.Image]:
+        """The denoiser computes in fp32 where the base is held in fp32, else under autocast; the codec in
+        fp32.
         """
         first = requests[0]
         parts, device = self.parts, self.placement.device
         pipeline = self.family.pipeline(parts, first.sampler)
         half = next(parts.denoiser.parameters()).dtype != torch.float32
         self.adapter.train(False)
-        parts.vae.to(device)
         try:
             conditions = [
                 self.family.pipeline_inputs(self.condition(r.prompt), self.condition(r.negative))
                 for r in requests
             ]
             inputs = {key: torch.cat([c[key] for c in conditions]).to(device) for key in conditions[0]}
-            with torch.no_grad():
+            parts.vae.to(device)
+            with ExitStack() as aside, torch.no_grad():
+                if self.sparing:
+                    aside.enter_context(elsewhere(parts.text_encoders.values(), device))
                 with self.placement.autocast(enabled=half):
                     latents_BCHW = pipeline(
                         **inputs,
@@ -112,6 +138,9 @@ class Preview:
                         return_dict=False,
                     )[0]
                 scaled = latents_BCHW.float() / parts.vae.config.scaling_factor
+                if self.sparing:
+                    aside.enter_context(elsewhere([parts.denoiser], device))
+                    aside.enter_context(tiles(parts.vae, max(scaled.shape[-2:])))
                 pixels = [parts.vae.decode(one[None], return_dict=False)[0] for one in scaled]
                 pictures: list[Image.Image] = pipeline.image_processor.postprocess(torch.cat(pixels))
                 return pictures
@@ -120,6 +149,43 @@ class Preview:
             if device.type != "cpu":
                 parts.vae.to("cpu")
                 self.placement.free()
+
+
+@contextmanager
+def elsewhere(modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """Keep the weights of modules in main memory while the block lasts."""
+    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers()) if t.device == device]
+    # What is swapped out already is one number seen from everywhere, and would grow to its full size.
+    moved = [t for t in tensors if t.numel() <= 1 or t.untyped_storage().nbytes() >= t.nbytes]
+    for tensor in moved:
+        tensor.data = tensor.data.to("cpu")
+    try:
+        yield
+    finally:
+        for tensor in moved:
+            tensor.data = tensor.data.to(device)
+
+
+@contextmanager
+def tiles(vae: Any, side: int) -> Iterator[None]:
+    """Let a codec work in overlapping tiles of half the picture, and of 64 latent pixels at most.
+
+    Args:
+        vae: a KL codec of diffusers.
+        side: the longer side of the latents.
+    """
+    if not hasattr(vae, "tile_latent_min_size"):
+        yield
+        return
+    before = vae.tile_latent_min_size, vae.tile_sample_min_size, vae.use_tiling
+    latent = min(64, -(-side // 2))
+    vae.tile_latent_min_size = latent
+    vae.tile_sample_min_size = latent * 2 ** (len(vae.config.block_out_channels) - 1)
+    vae.use_tiling = True
+    try:
+        yield
+    finally:
+        vae.tile_latent_min_size, vae.tile_sample_min_size, vae.use_tiling = before
 
 
 def requests_of(config: SamplesConfig, prompts: Sequence[str], resolution: int, factor: int) -> list[Request]:
@@ -156,15 +222,25 @@ def draw_round(preview: Preview, requests: Sequence[Request], folder: Path, step
             return
         begun = time.perf_counter()
         path = folder / f"{index:02d}.png"
+        roomy = not preview.sparing
         try:
             picture = preview.draw([request])[0]
             write_picture(path, picture, request, {"step": step, "index": index})
         except Exception as error:  # whatever goes wrong with a picture must not end the training
             text = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {text[0] if text else ''}"
+            if is_out_of_memory(error):
+                reason = "The memory ran out, in tiles and with the base in main memory, too. " + reason
             preview.placement.free()
             journal.write("sample_failed", step=step, index=index, prompt=request.prompt, error=reason)
             continue
+        if roomy and preview.sparing:
+            journal.write(
+                "warning", code="sample-memory",
+                message=f"The memory ran out in a sample at step {step}; samples are now decoded in tiles,"
+                " with the base in main memory meanwhile.",
+                advice="They take longer; smaller samples.width and samples.height would not.",
+            )  # fmt: skip
         journal.write(
             "sample",
             step=step,
@@ -175,4 +251,5 @@ def draw_round(preview: Preview, requests: Sequence[Request], folder: Path, step
             seconds=round(time.perf_counter() - begun, 3),
             width=picture.width,
             height=picture.height,
+            **({"sparing": True} if preview.sparing else {}),
         )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import train_kit as kit
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import Decoder
+from PIL import Image
 
 from loratui.config.schema import RunConfig
 from loratui.errors import OutOfMemoryError
@@ -14,7 +18,9 @@ from loratui.plan.memory import GIB, checkpoint_bytes, estimate, state_bytes
 from loratui.plan.sizes import sizes
 from loratui.plan.smaller import smaller
 from loratui.train import loop
+from loratui.train.preview import elsewhere
 from loratui.train.shortage import is_out_of_memory
+from loratui.train.swap import Swap
 
 
 def out_of_memory() -> torch.OutOfMemoryError:
@@ -125,3 +131,78 @@ def test_training_stops_within_the_step_and_says_what_fits(
     kit.run_job_here(straight)
     hashes = [kit.tensor_hash(next(r.export_dir.glob("*.safetensors"))) for r in (run, straight)]
     assert hashes[0] == hashes[1]
+
+
+def sampling(tmp_path: Path, base: Path, name: str, **changes: object) -> kit.RunDir:
+    config = kit.tiny_config(
+        optimizer__steps=2,
+        saving__every=2,
+        samples__every=1,
+        samples__width=32,
+        samples__height=32,
+        **changes,
+    )
+    return kit.make_run(tmp_path, base, config, name)
+
+
+def test_a_sample_that_does_not_fit_is_drawn_in_tiles(
+    tmp_path: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = sampling(tmp_path, tiny_sd15, "plain")
+    kit.run_job_here(plain)
+    real, largest = AutoencoderKL._decode, []
+
+    def decode(self: AutoencoderKL, z: torch.Tensor, return_dict: bool = True) -> object:
+        if not self.use_tiling:
+            raise out_of_memory()
+        return real(self, z, return_dict=return_dict)
+
+    def forward(self: object, z: torch.Tensor, *args: object) -> torch.Tensor:
+        largest.append(max(z.shape[-2:]))
+        return real_forward(self, z, *args)
+
+    real_forward = Decoder.forward
+    monkeypatch.setattr(AutoencoderKL, "_decode", decode)
+    monkeypatch.setattr(Decoder, "forward", forward)
+    run = sampling(tmp_path, tiny_sd15, "short")
+    events = kit.run_job_here(run)
+    assert events[-1]["state"] == "finished" and max(largest) == 8  # half of the 16 latent px
+    assert [e["code"] for e in events if e["kind"] == "warning"] == ["sample-memory"]
+    drawn = [e for e in events if e["kind"] == "sample"]
+    assert len(drawn) == 6 and all(e["sparing"] and e["width"] == 32 for e in drawn)
+    assert not kit.events(run, "sample_failed")
+    # Training itself is untouched by how its samples are drawn.
+    hashes = [kit.tensor_hash(next(r.export_dir.glob("*.safetensors"))) for r in (run, plain)]
+    assert hashes[0] == hashes[1]
+    for e in drawn:
+        with Image.open(run.path / e["path"]) as a, Image.open(plain.path / e["path"]) as b:
+            difference = np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).mean()
+            assert difference < 25
+
+
+def test_a_sample_that_never_fits_is_said_and_training_goes_on(
+    tmp_path: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*args: object, **kwargs: object) -> object:
+        raise out_of_memory()
+
+    monkeypatch.setattr(AutoencoderKL, "decode", decode)
+    run = sampling(tmp_path, tiny_sd15, "never")
+    events = kit.run_job_here(run)
+    assert events[-1]["state"] == "finished" and not kit.events(run, "sample")
+    failed = kit.events(run, "sample_failed")
+    assert len(failed) == 6 and all(
+        "in tiles" in e["error"] and "CUDA out of memory" in e["error"] for e in failed
+    )
+
+
+def test_weights_come_back_as_they_were_and_swapped_ones_stay_away() -> None:
+    torch.manual_seed(0)
+    block, other = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64).requires_grad_(False)
+    model = torch.nn.Sequential(block, other)
+    Swap([other], torch.device("cpu"))
+    before, parameter = block.weight.detach().clone(), block.weight
+    with elsewhere([model], torch.device("cpu")):
+        assert other.weight.untyped_storage().nbytes() == 4
+    assert torch.equal(block.weight, before) and block.weight is parameter
+    assert other.weight.untyped_storage().nbytes() == 4
