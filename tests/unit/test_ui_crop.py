@@ -243,19 +243,16 @@ async def test_frames_in_words_are_one_step_and_found_by_the_filter(tmp_path: Pa
     """`:frame ...` on what the filter shows; a wrong word is said; `framed:yes` finds them."""
     root = project(tmp_path / "p", 3)
     async with room(root) as driver:
-        await driver.press("colon")
-        await driver.type("frame turn 45")
+        driver.room.action_command("frame turn 45")
         await driver.press("enter")
         await driver.until(lambda: "cannot read turn 45" in driver.text())
-        await driver.press("escape", "space", "space", "colon")
-        await driver.type("frame turn 90 crop 0,0,50%,50%")
+        await driver.press("escape", "space", "space")
+        driver.room.action_command("frame turn 90 crop 0,0,50%,50%")
         await driver.press("enter")
         wanted = Frame(90, False, (0.0, 0.0, 0.5, 0.5))
         await driver.until(lambda: frames(root) == {"01.png": wanted, "02.png": wanted})
         assert steps(root) == 1
-        await driver.press("slash")
-        await driver.type("framed:yes")
-        await driver.press("enter")
+        driver.room.use_filter("framed:yes")
         await driver.until(lambda: driver.names == ["01.png", "02.png"])
         await driver.press("u")
         await driver.until(lambda: frames(root) == {})
