@@ -10,6 +10,7 @@ from PIL import Image
 from loratui.captioners.place import Place, load_processor, load_transformers, place, to_device
 from loratui.captioners.protocol import Said, Source
 from loratui.captioners.spec import BlipOptions
+from loratui.captioners.squeeze import Squeeze
 
 
 class Blip:
@@ -21,14 +22,14 @@ class Blip:
         self, model: Any, image_processor: Any, tokenizer: Any, options: BlipOptions, where: Place
     ) -> None:
         self.model = model
-        self.image_processor = image_processor
+        self.pixels = Squeeze(image_processor)
         self.tokenizer = tokenizer
         self.options = options
         self.where = where
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """pixel_values_CHW: resized to the model's square (bicubic), 0 to 1, CLIP's mean and deviation."""
-        return self.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return self.pixels(image)
 
     def caption(self, prepared: list[torch.Tensor]) -> list[Said]:
         """One sentence for each picture."""

@@ -10,6 +10,7 @@ from PIL import Image
 from loratui.captioners.place import Place, load_processor, load_transformers, place, to_device
 from loratui.captioners.protocol import Said, Source
 from loratui.captioners.spec import Blip2Options
+from loratui.captioners.squeeze import Squeeze
 
 
 class Blip2:
@@ -20,12 +21,13 @@ class Blip2:
     def __init__(self, model: Any, processor: Any, options: Blip2Options, where: Place) -> None:
         self.model = model
         self.processor = processor
+        self.pixels = Squeeze(processor.image_processor)
         self.options = options
         self.where = where
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """pixel_values_CHW: resized to the model's square (bicubic), 0 to 1, CLIP's mean and deviation."""
-        return self.processor.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return self.pixels(image)
 
     def caption(self, prepared: list[torch.Tensor]) -> list[Said]:
         """One sentence for each picture."""

@@ -10,6 +10,7 @@ from PIL import Image
 from loratui.captioners.place import Place, load_processor, load_transformers, place, to_device
 from loratui.captioners.protocol import Said, Source, Tag
 from loratui.captioners.spec import Florence2Options
+from loratui.captioners.squeeze import Squeeze
 
 TASKS = {
     "caption": "<CAPTION>",
@@ -27,13 +28,13 @@ class Florence2:
     def __init__(self, model: Any, processor: Any, options: Florence2Options, where: Place) -> None:
         self.model = model
         self.processor = processor
+        self.pixels = Squeeze(processor.image_processor)
         self.options = options
         self.where = where
 
     def prepare(self, image: Image.Image) -> tuple[torch.Tensor, tuple[int, int]]:
         """pixel_values_CHW: the model's square (bicubic), ImageNet's mean and deviation; and the size."""
-        pixels = self.processor.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
-        return pixels, image.size
+        return self.pixels(image), image.size
 
     def caption(self, prepared: list[tuple[torch.Tensor, tuple[int, int]]]) -> list[Said]:
         """What the task asks for, for each picture."""

@@ -33,7 +33,7 @@ def main(context: Any) -> None:
     pictures = {p.index: p for p in plan.pictures}
     detail = {"run": info.id, "model": "+".join(c.source.name or c.options.model for c in plan.captioners)}
     count = count_tokens() if plan.settings.max_tokens else None
-    progress = _Progress(context, results, len(pictures))
+    progress = Progress(context.journal, results)
     writer = Writer(
         results, pictures, history, Actor("captioner", plan.name, detail),
         Style(plan.settings, info.trigger, count), progress.tell,
@@ -63,7 +63,7 @@ def _take_up(results: Any, writer: Any, pictures: dict[int, Any], written: set[P
         writer.write(rest)
 
 
-def _describe(context: Any, plan: Any, rest: list[Any], writer: Any, progress: _Progress) -> None:
+def _describe(context: Any, plan: Any, rest: list[Any], writer: Any, progress: Progress) -> None:
     """Load the captioners and ask them about all pictures that are left."""
     from loratui.caption.engine import BatchSize, Engine
 
@@ -130,13 +130,12 @@ def _finish(context: Any, results: Any, plan: Any, total: int) -> None:
     context.set_state("finished", ", ".join(parts))
 
 
-class _Progress:
+class Progress:
     """Events for what the writer has finished."""
 
-    def __init__(self, context: Any, results: Any, total: int) -> None:
-        self.context = context
+    def __init__(self, journal: Any, results: Any) -> None:
+        self.journal = journal
         self.results = results
-        self.total = total
         self.at = time.monotonic()
 
     def begin(self) -> None:
@@ -145,7 +144,7 @@ class _Progress:
 
     def tell(self, done: list[Any]) -> None:
         """One event a picture, and one for the step."""
-        journal = self.context.journal
+        journal = self.journal
         for result in done:
             journal.write(
                 "captioned", index=result.index, rel=result.rel, state=result.state, text=result.text,

@@ -171,3 +171,23 @@ def test_the_server_gets_a_jpeg_of_at_most_so_many_px() -> None:
 def test_no_captioner_is_left_out() -> None:
     known = {"blip", "blip2", "clip", "coca", "wd", "florence2", "joycaption", "qwen_vl", "openai_api"}
     assert {c.module.rsplit(".", 1)[1] for c in CAPTIONERS} <= known
+
+
+@pytest.mark.parametrize("name", ["blip", "blip2", "florence2"])
+def test_squeezed_pixels_are_the_processors_to_the_bit(name: str, tmp_path: Path) -> None:
+    captioner = load(name, tmp_path)
+    assert captioner.pixels.size is not None  # looked up, not asked of the processor
+    for path in PICTURES:
+        image = open_rgb(path)
+        wanted = captioner.pixels.processor(images=[image], return_tensors="np")["pixel_values"][0]
+        assert np.array_equal(captioner.pixels(image).numpy(), wanted), path.name
+
+
+def test_a_processor_that_crops_is_asked_itself() -> None:
+    from transformers import CLIPImageProcessorPil
+
+    from loratui.captioners.squeeze import Squeeze
+
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16})
+    squeeze = Squeeze(processor)
+    assert squeeze.size is None and squeeze(open_rgb(PICTURES[0])).shape == (3, 16, 16)
