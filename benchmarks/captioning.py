@@ -108,8 +108,8 @@ def run(model: Any, root: Path, paths: list[Path]) -> tuple[float, float]:
     from loratui.caption.engine import BatchSize, Engine, Picture
     from loratui.caption.results import Results
     from loratui.caption.settings import CaptionSettings
-    from loratui.dataset.tokens import count_tokens
     from loratui.caption.writing import Style, Writer
+    from loratui.dataset.tokens import count_tokens
     from loratui.jobs.caption import Progress
     from loratui.project.history import Actor, History
     from loratui.runs.directory import RunDir
@@ -192,9 +192,10 @@ def main() -> int:
     if args.json:
         print(json.dumps(facts))
     else:
+        threads = torch.get_num_threads()
         print(
             f"the run keeps {share:.3f} of the bare loop (95 % interval {low:.3f} to {high:.3f}, "
-            f"{len(ratios)} pairs, {args.images} pictures a round, {torch.get_num_threads()} threads, batch {BATCH})"
+            f"{len(ratios)} pairs, {args.images} pictures a round, {threads} threads, batch {BATCH})"
         )
         print(f"of a picture's time {facts['outside_the_model_s'] * 1e3:.1f} ms passed outside the model")
     return 0 if share >= 0.95 else 1
