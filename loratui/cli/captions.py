@@ -41,6 +41,9 @@ def add(commands: Any) -> None:
         dest="settings",
         help="an option, as in beams=1, wd.top_k=20 or template='{trigger}, {blip}'; may be repeated",
     )
+    caption.add_argument(
+        "--where", default="", metavar="EXPR", help="filter language (`loratui query -h`); all without it"
+    )
     caption.add_argument("--name", default="", metavar="N", help="what to call the run")
     caption.add_argument(
         "--try",
@@ -75,7 +78,14 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
         values["mode"] = args.mode
     if args.picture:
         return _try(project, args, values, out)
-    plan = prepare_captions(project, args.model, values)
+    only = None
+    if args.where:
+        from loratui.cli.studio import collection_at, select_rows
+
+        wanted = {row.known.path for row in select_rows(collection_at(args.dir, out), args.where, out)}
+        only = wanted.__contains__
+        out.note(f"The filter selects {len(wanted)} picture{'s' * (len(wanted) != 1)}.")
+    plan = prepare_captions(project, args.model, values, only)
     left_out = {"pinned": plan.pinned, "captioned": plan.captioned, "other": plan.other}
     if not plan.pictures:
         out.document(

@@ -147,3 +147,20 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(
     texts = [p.read_text() for p in sorted((project.root / "dataset").glob("*.txt"))]
     assert len(texts) == 14 and all(t.startswith("sks robot, answer number ") for t in texts), texts
     assert Results(run.path).counts() == {"written": 14}
+
+
+def test_only_what_a_filter_selects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = kit.project(tmp_path / "p", 5)
+    model = f"wd={kit.wd(tmp_path / 'wd')}"
+    code, answer = caption(capsys, str(project.root), "--model", model, "--where", "name:00[", "--wait")
+    assert code == 0 and answer["images"] == 0
+    assert loratui(["caption", str(project.root), "--model", model, "--where", "shape:round"]) == 2
+    err = capsys.readouterr().err
+    lines = err.splitlines()
+    at = next(i for i, line in enumerate(lines) if "^" in line)
+    assert lines[at - 1].index("shape:round") == lines[at].index("^"), err
+    assert not list((project.root / "dataset").glob("*.txt")) and not list(project.runs_dir.glob("*"))
+    where = "name:001 OR name:003"
+    code, answer = caption(capsys, str(project.root), "--model", model, "--where", where, "--wait")
+    assert code == 0 and (answer["images"], answer["written"]) == (2, 2), answer
+    assert sorted(p.name for p in (project.root / "dataset").glob("*.txt")) == ["001.txt", "003.txt"]
