@@ -19,6 +19,7 @@ from loratui.ui.actions import Action, bindings
 from loratui.ui.screens import dataset_keys
 from loratui.ui.screens.choose import Choice, ChooseDialog, Option
 from loratui.ui.screens.dataset_deeds import DatasetDeeds
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.caption_editor import CaptionEditor
 from loratui.ui.widgets.caption_pane import CaptionPane
 from loratui.ui.widgets.command_line import CommandLine
@@ -160,9 +161,8 @@ class DatasetRoom(DatasetDeeds):
         parts = [f"{text.plain(library.filter)}"] if library.filter else []
         if library.filter:
             parts.append(f"{figures.count(len(library.shown))} of {figures.count(len(library.rows))}")
-        panel.border_subtitle = Content(
-            text.shorten(" · ".join([*parts, order]), max(10, panel.size.width - 6))
-        )
+        said = text.shorten(" · ".join([*parts, order]), max(10, panel.size.width - 6))
+        set_title(panel, said, below=True)
 
     def _title_tags(self) -> None:
         library, panel = self.studio.library, self.query_one("#tag-panel")
@@ -170,7 +170,7 @@ class DatasetRoom(DatasetDeeds):
         counts = (len(library.tags_shown), len(library.tags_all), None)
         names = [f"{n} ({c:,})" if c is not None else n for n, c in zip(VIEWS, counts, strict=True)]
         pieces = [(name, "bold" if at == view else "$muted") for at, name in enumerate(names)]
-        panel.border_title = Content.assemble("tags ", *(p for pair in pieces for p in (("  ", ""), pair)))
+        set_title(panel, Content.assemble("tags ", *(p for pair in pieces for p in (("  ", ""), pair))))
 
     def _show_current(self) -> None:
         row = self.current

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -92,6 +93,11 @@ class CaptionEditor(TextArea):
         """What was typed and could not be saved, by picture."""
         self.completions: Completions | None = None
         """The list of tags below the text, where the room has one."""
+
+    def _refresh_size(self) -> None:
+        """Another height of the text wants another scroll bar at most, never a new layout of the room."""
+        self.set_reactive(TextArea.virtual_size, Size(0, self.wrapped_document.height))
+        self._scroll_update(self.virtual_size)
 
     @property
     def unsaved(self) -> bool:

@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from loratui.ui import figures, text
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.caption_editor import CaptionEditor
 from loratui.ui.widgets.completions import Completions
 from loratui.ui.widgets.picture_list import MOST_TOKENS
@@ -64,7 +65,7 @@ class CaptionPane(Vertical):
                     title = f"caption · {author.partition(':')[0]} · {when}"
             if row.kind == "prose":
                 title += " · prose"
-        self.border_title = Content(text.crop(text.plain(title), max(12, self.size.width - 6)))
+        set_title(self, text.crop(text.plain(title), max(12, self.size.width - 6)))
 
     @on(CaptionEditor.Typed)
     def count(self) -> None:
@@ -75,10 +76,11 @@ class CaptionPane(Vertical):
         if editor.unsaved and editor.outdated:
             state = "changed by another program: ctrl+s shows both"
         about = "" if library.exact else "about "
-        self.border_subtitle = Content.assemble(
+        said = Content.assemble(
             (f"{state}  " if state else "", "$warning" if editor.unsaved else "$success"),
             (f"{about}{count}/{MOST_TOKENS} tokens", "$warning" if count > MOST_TOKENS else "$muted"),
         )
+        set_title(self, said, below=True)
 
 
 def _author(actor: dict[str, Any]) -> str:

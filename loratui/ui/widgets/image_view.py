@@ -18,6 +18,7 @@ from textual.worker import get_current_worker
 from loratui.dataset.framing import PLAIN, WHOLE, Box, Frame, with_box
 from loratui.errors import LoratuiError
 from loratui.ui import graphics, halfblock, text
+from loratui.ui.painted import AsDrawn, Joined
 from loratui.ui.theme import palette
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class ImageView(Widget):
         self._left = 0
         self._timer: Timer | None = None
         self._stored: dict[tuple[Any, ...], int] = {}
+        self._styles_cache = AsDrawn()
 
     @property
     def image(self) -> Image | None:
@@ -312,7 +314,7 @@ class ImageView(Widget):
             return Strip.blank(width, base)
         body = self._strips[y]
         right = width - self._left - body.cell_length
-        return Strip.join([Strip.blank(self._left, base), body, Strip.blank(max(0, right), base)])
+        return Joined([Strip.blank(self._left, base), body, Strip.blank(max(0, right), base)])
 
     def _notice(self, y: int, width: int, height: int) -> Strip:
         wrapped = text.wrap(text.plain(self.empty), max(8, width - 4)) if self.empty else []

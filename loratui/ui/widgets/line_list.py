@@ -45,7 +45,7 @@ class LineList(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("enter", "choose", "Take the row under the cursor", show=False),
     ]
 
-    cursor: reactive[int] = reactive(0, init=False)
+    cursor: reactive[int] = reactive(0, init=False, repaint=False)
 
     class Moved(Message):
         """The cursor stands on another row."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -15,6 +16,7 @@ from textual.strip import Strip
 from loratui.dataset.rows import PictureRow
 from loratui.ui import text
 from loratui.ui.drawing import strip
+from loratui.ui.painted import AsDrawn, Joined
 from loratui.ui.signs import signs
 from loratui.ui.theme import palette
 from loratui.ui.widgets.line_list import LineList
@@ -48,14 +50,17 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("minus", "size(-1)", "smaller", id="grid.smaller", tooltip="Smaller thumbnails"),
         Binding("enter", "choose", "Edit the caption", show=False),
     ]
-    cursor: reactive[int] = reactive(0, init=False)
+    cursor: reactive[int] = reactive(0, init=False, repaint=False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.thumbnails = Thumbnails(self, lambda path: cast("LoratuiApp", self.app).library.thumbnail(path))
+        self.thumbnails = Thumbnails(
+            self, lambda path: cast("LoratuiApp", self.app).library.thumbnail(path), self.refresh_picture
+        )
         self.count = 0
         self.empty = ""
         self._zoom = 2
+        self._styles_cache = AsDrawn()
 
     @property
     def _shown(self) -> list[PictureRow]:
@@ -111,10 +116,11 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         self._fit()
         self._into_view()
 
-    def watch_cursor(self, _old: int, _new: int) -> None:
-        """Repaint, scroll, and tell."""
+    def watch_cursor(self, old: int, new: int) -> None:
+        """Repaint two pictures, or all when they scroll, and tell."""
+        self.refresh_row(old)
+        self.refresh_row(new)
         self._into_view()
-        self.refresh()
         self.post_message(LineList.Moved(self, self.cursor))
 
     def watch_has_focus(self, value: bool) -> None:
@@ -178,9 +184,20 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- drawing ----------------------------------------------------------------------------------------
 
-    def refresh_row(self, _index: int) -> None:
-        """Paint again after a mark or a star changed."""
-        self.refresh()
+    def refresh_row(self, index: int) -> None:
+        """Paint the row of one picture again."""
+        high = self.cell[1] + 1
+        top = index // self.across * high - self.scroll_offset.y
+        self.refresh(Region(0, top, self.size.width, high))
+
+    def refresh_picture(self, path: Path) -> None:
+        """Paint a picture again where it is in sight."""
+        high, across = self.cell[1] + 1, self.across
+        first = self.scroll_offset.y // high * across
+        last = first + (self.scrollable_content_region.height // high + 2) * across
+        for index, row in enumerate(self._shown[first:last], first):
+            if row.known.path == path:
+                self.refresh_row(index)
 
     def render_line(self, y: int) -> Strip:
         """One line across the grid."""
@@ -201,7 +218,8 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
                 parts.append(self._label(shown[place], place, columns, base))
             else:
                 parts.append(self._thumb(shown[place], place, line, base))
-        return Strip.join(parts).adjust_cell_length(width, base)
+        room = width - sum(part.cell_length for part in parts)
+        return Joined([*parts, Strip.blank(max(0, room), base)])
 
     def _label(self, picture: PictureRow, place: int, columns: int, base: Style) -> Strip:
         colours, app = palette(self), cast("LoratuiApp", self.app)
@@ -229,11 +247,12 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
             at = line - (rows - len(made)) // 2
             body = made[at] if 0 <= at < len(made) else Strip.blank(columns, base)
             left = (columns - body.cell_length) // 2
-            drawn = Strip.join([Strip.blank(left, base), body]).adjust_cell_length(columns, base)
+            right = columns - left - body.cell_length
+            drawn = Joined([Strip.blank(left, base), body, Strip.blank(max(0, right), base)])
         if place != self.cursor:
             return drawn
         # the cursor: corners in the accent, the picture itself stays untouched in its middle
         edge = {0: "▛▜", rows - 1: "▙▟"}.get(line, "▌▐")
         mark = base + (colours.accent if self.has_focus else colours.muted)
         inner = drawn.crop(1, columns - 1)
-        return Strip.join([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])
+        return Joined([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.content import Content
 
 from loratui.dataset.framing import kept, with_box
 from loratui.dataset.rows import PictureRow
@@ -15,6 +14,7 @@ from loratui.ui import figures, text
 from loratui.ui.drawing import Row, whole
 from loratui.ui.signs import bucket_of, signs
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.image_view import ImageView
 
@@ -49,7 +49,7 @@ class PicturePane(Vertical):
         self.row = row
         view = self.query_one(ImageView)
         name = text.plain(row.name) if row is not None else "picture"
-        self.border_title = Content(text.shorten(name, max(12, self.size.width - 6)))
+        set_title(self, text.shorten(name, max(12, self.size.width - 6)))
         if row is None or row.known.code:
             view.empty = "" if row is None else f"{row.known.message} d moves it to the trash."
             view.show(None)
@@ -84,7 +84,7 @@ class PicturePane(Vertical):
         view = self.query_one(ImageView)
         parts = [SIGHTS[self.sight]] if self.sight else []
         parts += [f"{ZOOMS[view.zoom]:g}×"] if view.zoom else []
-        self.border_subtitle = Content(" · ".join(parts))
+        set_title(self, " · ".join(parts), below=True)
 
     def redraw(self) -> None:
         """Figures or findings are others."""

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from loratui.runs.state import Sample
 from loratui.ui import figures, text
 from loratui.ui.drawing import strip
+from loratui.ui.painted import AsDrawn, Joined
 from loratui.ui.theme import palette
 from loratui.ui.widgets.thumbnails import Thumbnails
 
@@ -54,6 +55,7 @@ class SampleGrid(Widget, can_focus=True):
         self._top = 0
         self._zoom = 2
         self.empty = ""
+        self._styles_cache = AsDrawn()
 
     def show(self, root: Path, samples: Sequence[Sample]) -> None:
         """Show these samples of the run at `root`; a cursor on the newest step follows it."""
@@ -157,7 +159,8 @@ class SampleGrid(Widget, can_focus=True):
             if place:
                 parts.append(Strip.blank(_GAP, base))
             parts.append(self._picture(step, row, line, columns, rows))
-        return Strip.join(parts).adjust_cell_length(width, base)
+        room = width - sum(part.cell_length for part in parts)
+        return Joined([*parts, Strip.blank(max(0, room), base)]).crop(0, width)
 
     def _heading(self, steps: Sequence[int], columns: int, width: int) -> Strip:
         base, colours = self.visual_style.rich_style, palette(self)
@@ -181,11 +184,11 @@ class SampleGrid(Widget, can_focus=True):
             return strip([(words[:columns] if line == 0 else "", colours.muted)], columns, base)
         at = line - (rows - len(made)) // 2
         body = made[at] if 0 <= at < len(made) else Strip.blank(columns, base)
-        drawn = body.adjust_cell_length(columns, base)
+        drawn = Joined([body, Strip.blank(max(0, columns - body.cell_length), base)])
         if not here:
             return drawn
         # the cursor: corners in the accent, the picture itself stays untouched in its middle
         edge = {0: "▛▜", rows - 1: "▙▟"}.get(line, "▌▐")
         mark = base + (colours.accent if self.has_focus else colours.muted)
         inner = drawn.crop(1, columns - 1)
-        return Strip.join([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])
+        return Joined([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])

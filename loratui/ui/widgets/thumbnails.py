@@ -29,15 +29,22 @@ Key = tuple[Path, int, int, Frame]
 class Thumbnails:
     """Gives a picture's strips when it has them, and asks its owner to paint when it gets them."""
 
-    def __init__(self, owner: Widget, picture: Callable[[Path], Image] | None = None) -> None:
+    def __init__(
+        self,
+        owner: Widget,
+        picture: Callable[[Path], Image] | None = None,
+        paint: Callable[[Path], object] | None = None,
+    ) -> None:
         """Begin empty.
 
         Args:
             owner: repainted when there are new ones.
             picture: gives a small picture of a file, in a thread; decodes the file itself when left out.
+            paint: paints one picture again; all of the owner is painted when left out.
         """
         self._owner = owner
         self._picture = picture or _decoded
+        self._paint = paint or (lambda _path: owner.refresh())
         self._made: OrderedDict[Key, list[Strip]] = OrderedDict()
         self._wanted: list[Key] = []
         self._busy = False
@@ -82,7 +89,7 @@ class Thumbnails:
             self._wanted.remove(key)
         while len(self._made) > _KEPT:
             self._made.popitem(last=False)
-        self._owner.refresh()
+        self._paint(key[0])
 
     def _make(self, path: Path, columns: int, rows: int, frame: Frame) -> list[Strip]:
         from loratui.dataset.pixels import turned
