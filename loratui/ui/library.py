@@ -108,7 +108,7 @@ class Library(Shelf):
 
     def look(self, collection: Collection, gone: Gone, fresh: bool = True) -> None:
         """Look at all of the disk, in a thread; with `fresh`, masks may have come or gone, too."""
-        self._look(collection, self.studio.post_message, gone, not fresh)
+        self._look(collection, self.studio.post_message, gone, not fresh, scan_now=False)
 
     def look_at(self, collection: Collection, files: Iterable[Path]) -> bool:
         """Look at files that another program changed, in a thread; False when all has to be looked at."""
@@ -134,7 +134,9 @@ class Library(Shelf):
 
         self.studio.in_thread(work, "sight", exclusive=False)
 
-    def _look(self, collection: Collection, post: Post, gone: Gone, known: bool) -> None:
+    def _look(
+        self, collection: Collection, post: Post, gone: Gone, known: bool, scan_now: bool = True
+    ) -> None:
         """In a thread: the disk, rows of what changed, the scan for the other rooms, then the figures."""
         try:
             with self._looking, making_rows():
@@ -150,9 +152,11 @@ class Library(Shelf):
                     self._renew(collection, found.touched)
             if gone():
                 return
-            with making_rows():
-                scan = collection.scan()
-            post(ScanDone(scan))
+            if scan_now:
+                with making_rows():
+                    post(ScanDone(collection.scan()))
+            else:
+                self.studio.call_later(self._scan_soon, collection)
         except LoratuiError as error:
             post(Said(error.message, error.advice, "error"))
             return
@@ -227,7 +231,7 @@ class Library(Shelf):
         return any((row.frame, row.mask) != before.get(row.known.path, (row.frame, row.mask)) for row in rows)
 
     def _scan_soon(self, collection: Collection) -> None:
-        """The scan for the other rooms, when keys rest: turning ten pictures asks for it ten times."""
+        """The scan for the other rooms, when keys and changes rest: ten of them ask for it ten times."""
 
         def work(post: Post, gone: Gone) -> None:
             time.sleep(_REST)

@@ -8,6 +8,7 @@ caption is compared with the disk before it is written, so nothing of others is 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -28,9 +29,11 @@ _BURST_MS = 400
 """Changes that come within so long of each other are looked at together."""
 _TICK_MS = 300
 """How soon is seen that a folder itself came or went, and that nothing happened while watching began."""
-_REST = 2.0
-"""After a look the machine has so many times its duration to itself, so that copying a folder in does not
-keep it busy with looking."""
+_REST = 0.5
+"""After a look the machine has its duration again to itself, at most so many seconds: copying a folder in
+must not keep it busy with looking, and the next change is to be seen soon."""
+_SOON_S = 10.0
+"""Failures that come within so long of each other count together."""
 _MANY = 300
 """Above so many changed files it is quicker to look at all of them."""
 
@@ -64,17 +67,17 @@ class Outside:
         if not told:
             return
         told.append(collection.history.folder)
-        failed, again = 0, False
+        failed, again, last = 0, False, 0.0
         while not stop.is_set():
             try:
                 self._watch(collection, told, stop, again)
-                failed = 0
             except RuntimeError:  # a name that is not UTF-8 cannot be told; that something happened is known
                 began = time.monotonic()
                 self._library.look(collection, stop.is_set)
-                stop.wait(_REST * (time.monotonic() - began))
-            except OSError as error:
-                failed += 1
+                stop.wait(min(_REST, time.monotonic() - began))
+            except (OSError, sqlite3.Error) as error:  # no watches left; or the index was busy with figures
+                failed = failed + 1 if time.monotonic() - last < _SOON_S else 1
+                last = time.monotonic()
                 if failed > 2:
                     self._give_up(error, told, stop)
                     return
@@ -137,7 +140,7 @@ class Outside:
                 self._library.look(collection, stop.is_set, fresh=not only_history)
                 return
             if files or (first and again):
-                stop.wait(_REST * (time.monotonic() - began))
+                stop.wait(min(_REST, time.monotonic() - began))
             first = False
 
     def _is_read(self, collection: Collection, stop: threading.Event) -> bool:
