@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loratui.config.memory_checks import check_memory
+from loratui.config.memory_checks import check_compiler, check_memory
 from loratui.config.patterns import parse
 from loratui.config.schema import NetworkConfig, ObjectiveConfig, RunConfig
 from loratui.errors import Problem
@@ -29,19 +29,20 @@ def check_device(config: RunConfig, cuda: bool) -> list[Problem]:
         config: the settings.
         cuda: whether this machine has a CUDA device.
     """
-    device = config.memory.device
+    device, found = config.memory.device, check_compiler(config)
     if device == "auto" and not cuda:
-        return _needs_cuda(config, "this machine has no CUDA device")
+        return [*found, *_needs_cuda(config, "this machine has no CUDA device")]
     if device.startswith("cuda") and not cuda:
         return [
+            *found,
             _error(
                 "memory.device",
                 "no-cuda",
                 f"{device} is asked for and this machine has no CUDA device.",
                 "Set memory.device to cpu or auto, or see `loratui doctor`.",
-            )
+            ),
         ]
-    return []
+    return found
 
 
 def _error(path: str, code: str, message: str, advice: str = "") -> Problem:

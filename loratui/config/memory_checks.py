@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 from loratui.config.schema import RunConfig
 from loratui.errors import Problem
 from loratui.families.spec import family_spec
@@ -15,4 +18,19 @@ def check_memory(config: RunConfig) -> list[Problem]:
         message = f"{spec.title} has {spec.blocks} blocks, so {memory.blocks_to_swap} cannot be swapped."
         advice = f"Set it to at most {spec.blocks}."
         found.append(Problem("memory.blocks_to_swap", "too-many-blocks", "error", message, advice=advice))
+    if memory.compile and memory.blocks_to_swap:
+        message = "compiled blocks cannot be swapped."
+        found.append(
+            Problem("memory.compile", "compile-or-swap", "error", message, advice="Keep one of them.")
+        )
     return found
+
+
+def check_compiler(config: RunConfig) -> list[Problem]:
+    """Whether this machine can do what `memory.compile` asks for."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if not config.memory.compile or any(shutil.which(name) for name in names if name):
+        return []
+    message = "torch.compile needs a C++ compiler, and neither g++ nor clang++ is on the PATH."
+    advice = "Install one (`apt install g++`), or set memory.compile to false."
+    return [Problem("memory.compile", "no-compiler", "error", message, advice=advice)]

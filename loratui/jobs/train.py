@@ -13,7 +13,9 @@ def main(context: Any) -> None:
     Args:
         context: of the job shell: run, journal, controls, ack, stop_requested.
     """
+    from loratui.errors import JobError
     from loratui.train.assemble import Stopped, assemble
+    from loratui.train.fit import is_compiling
     from loratui.train.loop import train
     from loratui.train.shortage import explain, is_out_of_memory
 
@@ -27,6 +29,10 @@ def main(context: Any) -> None:
         )
         return
     except Exception as error:
+        if is_compiling(error):
+            advice = "Set memory.compile = false, and start again."
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise JobError(f"torch.compile failed: {said}", advice) from error
         if not is_out_of_memory(error):
             raise
         raise explain(error, context, training) from error

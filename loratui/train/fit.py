@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from loratui.config.schema import MemoryConfig
 from loratui.errors import ConfigError
 from loratui.families.protocol import Family, Parts
@@ -29,3 +31,22 @@ def fit(family: Family, parts: Parts, config: MemoryConfig, placement: Placement
         denoiser.enable_gradient_checkpointing()
     if config.attention == "sliced":
         denoiser.set_attention_slice("auto")
+    if config.compile:
+        compile_blocks(family.blocks(denoiser))
+
+
+def compile_blocks(blocks: list[nn.Module]) -> None:
+    """Compile blocks one by one: those of one class and shape share the code, and the rest stays as it is."""
+    import torch._dynamo
+
+    # One function has a version for each shape of its class and bucket; beyond the limit it is not compiled.
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, 4 * len(blocks))
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 16 * len(blocks))
+    for block in blocks:
+        block.compile()
+
+
+def is_compiling(error: BaseException) -> bool:
+    """Whether an error comes from torch.compile itself."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -16,7 +16,7 @@ from loratui.train.samples import Picture
 
 FREE = (
     "samples.", "saving.", "memory.device", "memory.gradient_checkpointing", "memory.blocks_to_swap",
-    "optimizer.on_nan", "optimizer.max_grad_norm", "objective.validation_every",
+    "memory.compile", "optimizer.on_nan", "optimizer.max_grad_norm", "objective.validation_every",
 )  # fmt: skip
 """Settings that a resume may find changed: they leave what is being trained as it is."""
 ELSEWHERE = ("model.", "optimizer.epochs", "optimizer.steps", "memory.")

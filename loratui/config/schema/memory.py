@@ -24,6 +24,8 @@ class MemoryConfig:
     """Recompute activations in the backward pass: less memory, about 1.3 times slower."""
     blocks_to_swap: int = 0
     """Blocks of the base whose weights stay in main memory and visit the device to be used; 0 is none."""
+    compile: bool = False
+    """Compile the base's blocks (torch.compile): minutes at first, then faster on a GPU; needs g++."""
     attention: Literal["sdpa", "sliced"] = "sdpa"
     """Attention: torch's fused kernels, or slice by slice, slower, for devices that have none."""
     tf32: bool = False
