@@ -11,6 +11,7 @@ from loratui.cli.output import Output
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from loratui.dataset.audit import Finding
     from loratui.dataset.batch import Batch
     from loratui.dataset.rows import PictureRow
     from loratui.project.collection import Collection, Moved
@@ -40,6 +41,8 @@ def add(commands: Any) -> None:
     audit.add_argument("dir", metavar="DIR", help="the project")
     audit.add_argument("--captions", action="store_true", help="only captions: nothing has to be measured")
     audit.add_argument("--all", action="store_true", help="name every picture of every finding")
+    audit.add_argument("--fix", metavar="CODE", help="mend this finding, where a fix is safe; one undo step")
+    audit.add_argument("--dry-run", action="store_true", help="with --fix: only show what would change")
     audit.add_argument("--json", action="store_true", help="print the findings as JSON")
     audit.set_defaults(run=run_audit)
     for name, run in (("undo", run_undo), ("redo", run_redo)):
@@ -374,6 +377,8 @@ def run_audit(args: argparse.Namespace, out: Output) -> int:
             out.end_progress()
         rows = collection.rows()
         found = project_findings(collection, rows, count_tokens())
+        if args.fix:
+            return _mend(args, collection, rows, found, out)
     finally:
         collection.close()
     captioned = sum(bool(row.caption) for row in rows)
@@ -390,6 +395,34 @@ def run_audit(args: argparse.Namespace, out: Output) -> int:
 
             out.line(f"    fix: loratui edit {shlex.quote(args.dir)} {shlex.join(finding.fix)}")
     return 0
+
+
+def _mend(
+    args: argparse.Namespace,
+    collection: Collection,
+    rows: list[PictureRow],
+    found: list[Finding],
+    out: Output,
+) -> int:
+    """Carry out the safe fix of one kind of finding; exit 1 when some files could not be changed."""
+    from loratui.errors import DatasetError
+    from loratui.project.remedies import by_code
+
+    troubles = {trouble.code: trouble for trouble in by_code(found)}
+    trouble = troubles.get(args.fix)
+    if trouble is None:
+        fixable = ", ".join(code for code, t in troubles.items() if t.fix)
+        advice = f"There are fixes for: {fixable}." if fixable else "Nothing found here has a safe fix."
+        raise DatasetError(f"The audit finds no {args.fix} here.", advice)
+    operation = trouble.operation(collection.project.trigger)
+    wanted = set(trouble.paths)
+    chosen = [row for row in rows if row.rel in wanted]
+    batch = collection.plan(operation, chosen)
+    if not out.json:
+        _tell_diff(batch, collection.project.root, args.all, out)
+    outcome = collection.commit(batch) if batch.changes and not args.dry_run else None
+    args.where = f"problem:{trouble.code}"
+    return _tell_edit(args, batch, outcome, len(chosen), collection.project.root, out)
 
 
 def run_undo(args: argparse.Namespace, out: Output) -> int:

@@ -81,7 +81,8 @@ def audit(
         count_tokens: counts CLIP tokens without start and end; left out, lengths in tokens are not judged.
     """
     filled = [t for t in texts if t.caption.strip()]
-    found = [*_files(texts), *_identical(filled, trigger), *_similar(filled), *_lengths(filled)]
+    found = [*_files(texts), *_twice(filled), *_identical(filled, trigger)]
+    found += [*_similar(filled), *_lengths(filled)]
     if trigger:
         found += _trigger(filled, trigger)
         found += _fused(filled, trigger)
@@ -110,6 +111,20 @@ def _files(texts: Sequence[Text]) -> list[Finding]:
         for c, s, m, p, x in rows
         if p
     ]
+
+
+def _twice(texts: Sequence[Text]) -> list[Finding]:
+    """Lists of tags that hold a tag more than once in a line."""
+    paths = []
+    for text in texts:
+        if detect_kind(text.caption) == "tags":
+            lines = [[fold(tag) for tag in split(line)] for line in text.caption.split("\n")]
+            if any(len(set(tags)) < len(tags) for tags in lines):
+                paths.append(text.path)
+    message = f"{len(paths)} captions hold a tag more than once."
+    share = len(paths) / max(1, len(texts))
+    found = Finding("duplicate-tags", "warning", message, tuple(paths), share=share, fix=("dedupe",))
+    return [found] if paths else []
 
 
 def _identical(texts: Sequence[Text], trigger: str) -> list[Finding]:

@@ -1,7 +1,7 @@
 """Pictures that look the same: a perceptual hash of 64 bits, near pairs, groups, the one to keep.
 
-The hash is the sign of the 8 x 8 lowest frequencies of the picture at 32 x 32 against their median. Pairs are
-found by comparing all with all in blocks of numpy words: 10,000 pictures in a fraction of a second.
+The hash is the sign of the 8 x 8 lowest frequencies of the picture at 32 x 32 against their median. Near
+pairs of many are looked up by bands of the hash, exactly as comparing all with all would find them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ REVIEW = 10
 """Up to so many a person should look."""
 _SIDE, _KEPT = 32, 8
 _BLOCK = 2048
+_FEW, _MOST = 4096, 15
+"""Below so many hashes, or beyond so many bits, all are compared with all: that is quicker there."""
+_BANDS, _BAND = 4, 16
+_PORTION = 1 << 20
 
 
 @lru_cache(maxsize=1)
@@ -65,16 +69,72 @@ def near_pairs(hashes: Sequence[int], within: int = REVIEW) -> list[Pair]:
     import numpy as np  # here, so that the app's first frame does not wait for it
 
     words = np.array(hashes, dtype=np.uint64)
-    limit = np.uint8(within)
-    out: list[Pair] = []
+    if len(words) < _FEW or within > _MOST:
+        first, second = _all_with_all(words, within)
+    else:
+        first, second = _by_bands(words, within)
+    apart = np.bitwise_count(words[first] ^ words[second])
+    order = np.lexsort((second, first))
+    found = zip(first[order].tolist(), second[order].tolist(), apart[order].tolist(), strict=True)
+    return [Pair(i, j, n) for i, j, n in found]
+
+
+def _all_with_all(words: NDArray[np.uint64], within: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Near pairs of few hashes, in blocks."""
+    import numpy as np
+
+    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for top in range(0, len(words), _BLOCK):
         rows = words[top : top + _BLOCK, None]
         for left in range(top, len(words), _BLOCK):
-            apart = np.bitwise_count(rows ^ words[None, left : left + _BLOCK])
-            for i, j in np.argwhere(apart <= limit).tolist():
-                if top + i < left + j:
-                    out.append(Pair(top + i, left + j, int(apart[i, j])))
-    return out
+            i, j = np.nonzero(np.bitwise_count(rows ^ words[None, left : left + _BLOCK]) <= within)
+            once = top + i < left + j
+            firsts.append(top + i[once])
+            seconds.append(left + j[once])
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _by_bands(words: NDArray[np.uint64], within: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Near pairs of many hashes: of four bands of 16 bits, one differs by at most a quarter of `within`.
+
+    Multi-index hashing (Norouzi, Punjani and Fleet, 2012): for each band and each pattern of so few bits,
+    the pairs whose bands differ by just that pattern are looked up in the sorted bands, then compared whole.
+    """
+    import numpy as np
+
+    flips = [f for f in range(1 << _BAND) if f.bit_count() <= within // _BANDS]
+    count = len(words)
+    keys: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for band in range(_BANDS):
+        part = (words >> np.uint64(_BAND * band)).astype(np.int64) & ((1 << _BAND) - 1)
+        order = np.argsort(part, kind="stable")
+        sizes = np.bincount(part, minlength=1 << _BAND)
+        begins = np.cumsum(sizes) - sizes
+        for flip in flips:
+            wanted = part ^ flip
+            lengths = sizes[wanted]
+            for low, high in _portions(lengths):
+                many = lengths[low:high]
+                first = np.repeat(np.arange(low, high), many)
+                within_run = np.arange(len(first)) - np.repeat(np.cumsum(many) - many, many)
+                second = order[np.repeat(begins[wanted[low:high]], many) + within_run]
+                near = (first < second) & (np.bitwise_count(words[first] ^ words[second]) <= within)
+                keys.append(first[near] * count + second[near])
+    found = np.unique(np.concatenate(keys))
+    return found // count, found % count
+
+
+def _portions(lengths: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+    """Ranges whose lengths sum up to a bounded number, or a single one: memory stays small."""
+    import numpy as np
+
+    ends = np.cumsum(lengths)
+    low = 0
+    while low < len(lengths):
+        before = int(ends[low - 1]) if low else 0
+        high = max(low + 1, int(np.searchsorted(ends, before + _PORTION, side="right")))
+        yield low, high
+        low = high
 
 
 @dataclass(frozen=True, slots=True)

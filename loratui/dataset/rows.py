@@ -45,6 +45,7 @@ class PictureRow:
         pinned: whether its caption is kept from batches.
         marked: whether it is marked.
         chosen_kind: `tags` or `prose` when set by hand, else empty.
+        audited: short names of what the last audit found, for the filter.
     """
 
     known: Indexed
@@ -63,6 +64,7 @@ class PictureRow:
     marked: bool = False
     chosen_kind: str = ""
     frame: Frame = PLAIN
+    audited: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:

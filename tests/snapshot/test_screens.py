@@ -164,6 +164,12 @@ async def test_crop(size: tuple[int, int], tmp_path: Path) -> None:
         compare("crop-by-hand", size, await rest(app, pilot))
         await pilot.press("escape", "B")
         compare("buckets", size, await rest(app, pilot))
+        await pilot.press("escape", "A")
+        for _ in range(200):
+            await pilot.pause(0.02)
+            if getattr(app.screen, "troubles", ()):
+                break
+        compare("audit", size, await rest(app, pilot))
 
 
 async def test_gpu_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

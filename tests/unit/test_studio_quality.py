@@ -132,6 +132,20 @@ def test_pairs_are_those_of_all_with_all(hashes: list[int], seed: int, within: i
     assert found == slow
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 15), st.integers(0, 200))
+def test_bands_find_what_all_with_all_finds(seed: int, within: int, count: int) -> None:
+    rng = random.Random(seed)
+    hashes = [rng.getrandbits(64) for _ in range(count)]
+    for base in hashes[: count // 2]:  # near ones, equal ones, and bands that many share
+        hashes.append(base ^ sum({1 << rng.randrange(64) for _ in range(rng.randrange(18))}))
+        hashes.append(base & ~0xFFFF if rng.random() < 0.3 else base)
+    words = np.array(hashes, dtype=np.uint64)
+    quick, slow = d._by_bands(words, within), d._all_with_all(words, within)
+    pairs = [sorted(zip(a.tolist(), b.tolist(), strict=True)) for a, b in (quick, slow)]
+    assert pairs[0] == pairs[1]
+
+
 def test_ten_thousand_are_quick() -> None:
     rng = random.Random(1)
     hashes = [rng.getrandbits(64) for _ in range(9_990)]

@@ -92,6 +92,11 @@ def _captioned(row: Row) -> bool:
     return bool(row.caption.strip())
 
 
+def _problems(row: Any) -> tuple[str, ...]:
+    """Those known of the picture, and those of the last audit where there was one."""
+    return (*row.problems, *getattr(row, "audited", ()))
+
+
 VALUES: dict[str, Callable[[Any], Any]] = {
     **{name: operator.attrgetter(name) for name in FIELDS if name not in {"tag", "problem"}},
     "tags": lambda row: len(row.tag_list),
@@ -102,7 +107,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "megapixels": _megapixels,
     "captioned": _captioned,
     "tag": operator.attrgetter("tag_list"),
-    "problem": operator.attrgetter("problems"),
+    "problem": _problems,
 }
 """Field -> what it reads of a row."""
 

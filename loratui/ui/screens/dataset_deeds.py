@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from loratui.errors import DatasetError, LoratuiError
 from loratui.paths import config_dir
 from loratui.project.history import Actor
 from loratui.ui import figures, text
-from loratui.ui.batching import Batching
+from loratui.ui.batching import Batching, Scope
 from loratui.ui.clipboard import copy
 from loratui.ui.external_editor import edit_text
 from loratui.ui.messages import Said
@@ -33,6 +34,7 @@ from loratui.ui.widgets.filter_line import tag_filter
 from loratui.ui.widgets.tag_panel import TagPanel
 
 if TYPE_CHECKING:
+    from loratui.project.remedies import Trouble
     from loratui.ui.watching import Gone, Post
 
 
@@ -141,6 +143,63 @@ class DatasetDeeds(DatasetFrames):
 
         say = "enter chooses; the diff comes before anything happens    esc leaves"
         self.app.push_screen(ChooseDialog(f"change {scope.words}", options, say), chosen)
+
+    def action_audit(self) -> None:
+        """What is wrong, by kind; from there to the pictures, or to the edit that mends it."""
+        from loratui.ui.screens.audit import AuditDialog, Wish
+
+        library, dialog = self.studio.library, AuditDialog()
+        collection, tokens = library.collection, library.tokens
+        if collection is None:
+            return
+        self.leave()
+
+        def progress(done: int, of: int) -> None:
+            if done % 25 == 0:
+                self.app.call_later(dialog.progress, done, of)
+
+        def work(post: Post, gone: Gone) -> None:
+            from loratui.project.findings import measure, project_findings
+            from loratui.project.remedies import by_code
+
+            try:
+                measure(collection, progress)
+                count = tokens.count if tokens is not None else None
+                found = tuple(by_code(project_findings(collection, collection.rows(), count)))
+            except LoratuiError as error:
+                post(Said(error.message, error.advice, "error"))
+                self.app.call_later(dialog.dismiss, None)
+                return
+            if not gone():
+                self.app.call_later(self._audited, found)
+                self.app.call_later(dialog.show, found)
+
+        def chosen(wish: Wish | None) -> None:
+            if wish is None:
+                return
+            trouble, wanted = wish.trouble, set(wish.trouble.paths)
+            if wish.mend:
+                rows = [row for row in library.rows if row.rel in wanted]
+                words = f"{figures.plural(len(rows), 'picture')}: {trouble.title}"
+                self.batching.edit(trouble.operation(self.trigger), Scope(words, rows))
+            else:
+                self.use_filter(f"problem:{trouble.code}")
+                first = next((r for r in library.rows if r.rel == trouble.paths[0]), None)
+                if first is not None:
+                    self.go_to(first.known.path)
+                self.view.focus()
+
+        self.app.push_screen(dialog, chosen)
+        self.studio.in_thread(work, "audit")
+
+    def _audited(self, found: Sequence[Trouble]) -> None:
+        """The filter knows of it from now on; what is mended is read anew and forgotten."""
+        codes: dict[str, list[str]] = {}
+        for trouble in found:
+            for path in trouble.paths:
+                codes.setdefault(path, []).append(trouble.code)
+        for row in self.studio.library.rows:
+            row.audited = tuple(codes.get(row.rel, ()))
 
     @on(TagPanel.Acted)
     def _acted(self, event: TagPanel.Acted) -> None:
