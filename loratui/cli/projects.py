@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratui.cli.output import Output, size_text
+from loratui.cli.output import duration as duration_text
 from loratui.cli.training import add_setting_options, tell_problems
 
 if TYPE_CHECKING:
     from loratui.plan.plan import Plan
+    from loratui.project.estimating import Foreseen
+    from loratui.project.project import Project
+    from loratui.project.start import Ready
 
 
 def add(commands: Any) -> None:
@@ -45,6 +49,9 @@ def add(commands: Any) -> None:
     )
     plan.add_argument("dir", metavar="DIR", help="the project")
     add_setting_options(plan)
+    plan.add_argument(
+        "--memory", action="store_true", help="estimate memory from the operations of a step (some seconds)"
+    )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=run_plan)
 
@@ -163,6 +170,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     """Plan a training; exit 2 when something would keep it from starting."""
     from loratui.cli.places import project_at
     from loratui.config.presets import parse_set
+    from loratui.project.estimating import run_seconds
     from loratui.project.start import assess
 
     project = project_at(args.dir)
@@ -171,15 +179,48 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     errors = [p for p in ready.problems if p.severity == "error"]
     document = ready.plan.as_json()
     document["family"] = ready.family
+    seen = _foresee(project, ready, args.memory, out)
+    if seen is not None:
+        document["foreseen"] = seen.as_json() | {"time_s": round(run_seconds(ready.plan, seen), 1)}
     document["problems"] = [p.as_dict() for p in ready.problems]
     out.document(document)
     _tell_plan(ready.plan, out)
+    if seen is not None:
+        _tell_foreseen(ready.plan, seen, out)
     tell_problems(ready.problems, out)
     if errors and not out.json:
         out.note(
             f"loratui: {len(errors)} problem{'s' if len(errors) > 1 else ''} would keep this from starting."
         )
     return 2 if errors else 0
+
+
+def _foresee(project: Project, ready: Ready, ask: bool, out: Output) -> Foreseen | None:
+    """What is known of memory and speed; a failing estimate is a note, the plan stands without it."""
+    from loratui.errors import LoratuiError
+    from loratui.project.estimating import foresee
+
+    try:
+        if ask:
+            out.progress("estimating memory", now=True)
+        return foresee(project, ready, ask=ask)
+    except LoratuiError as error:
+        out.note(f"loratui: {error.message}")
+        return None
+    finally:
+        out.end_progress()
+
+
+def _tell_foreseen(plan: Plan, seen: Foreseen, out: Output) -> None:
+    from loratui.project.estimating import run_seconds
+
+    word = {"measured": "measured", "corrected": "estimated, put right by measurements"}.get(
+        seen.basis, "estimated from its operations"
+    )
+    out.line(f"Memory on {seen.device}: {seen.peak_gib:.2f} GiB, {word}.")
+    if seen.step_s:
+        took = duration_text(run_seconds(plan, seen))
+        out.line(f"Time: about {took}, at {seen.step_s:.3g} s a step and {seen.sample_s:.3g} s a sample.")
 
 
 def _tell_plan(plan: Plan, out: Output) -> None:

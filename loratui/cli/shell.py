@@ -54,6 +54,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         catalog,
         configs,
         doctor,
+        dryrun,
         files,
         framing,
         history,
@@ -78,7 +79,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
         training, projects, files, studio, framing, history, captions, review, runs, weights, operations,
-        catalog, configs, caches, hub, doctor,
+        catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,12 @@ from loratui.weights.header import Header, fingerprint, read_header
 
 CONFIGS = Path(__file__).parent / "configs"
 M = TypeVar("M", bound=nn.Module)
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
+    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+_shapes_only = False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,11 +74,27 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Let `read_tensors` make empty tensors of the right shapes: for fake tensors, which hold nothing."""
+    global _shapes_only
+    _shapes_only = True
+    try:
+        yield
+    finally:
+        _shapes_only = False
+
+
 def read_tensors(paths: Iterable[Path], prefix: str = "") -> dict[str, Tensor]:
     """Memory-mapped tensors of files whose name starts with `prefix`, the prefix removed."""
     found: dict[str, Tensor] = {}
     for path in paths:
-        check_header(path)
+        header = check_header(path)
+        if _shapes_only:
+            for name, info in header.tensors.items():
+                if name.startswith(prefix):
+                    found[name[len(prefix) :]] = torch.empty(info.shape, dtype=_DTYPES[info.dtype])
+            continue
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 if name.startswith(prefix):
