@@ -88,18 +88,27 @@ def device_name(device: str = "auto") -> str:
     """The device that `memory.device` stands for, as its driver calls it; `CPU, model` without a GPU."""
     if device != "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES") not in {"", "-1"}:
         index = int(device.partition(":")[2] or 0) if device.partition(":")[2].isdecimal() else 0
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            try:
-                name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
-                return name.decode() if isinstance(name, bytes) else str(name)
-            finally:
-                pynvml.nvmlShutdown()
-        except Exception:  # no driver, no library, no such device: the job will run on the CPU or say so
-            pass
+        name = _nvml_name(index)
+        if name:
+            return name
     return f"CPU, {_cpu_model()}"
+
+
+def _nvml_name(index: int) -> str:
+    """The driver's name of a GPU; empty without driver, library or device: jobs then use the CPU or say so."""
+    try:
+        import pynvml
+    except ImportError:
+        return ""
+    try:
+        pynvml.nvmlInit()
+        try:
+            name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
+            return name.decode() if isinstance(name, bytes) else str(name)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return ""
 
 
 def _cpu_model() -> str:
