@@ -95,7 +95,7 @@ def device_name(device: str = "auto") -> str:
 
 
 def _nvml_name(index: int) -> str:
-    """The driver's name of a GPU; empty without driver, library or device: jobs then use the CPU or say so."""
+    """The driver's name of a GPU; empty without driver, library or device."""
     try:
         import pynvml
     except ImportError:
