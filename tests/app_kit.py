@@ -17,6 +17,7 @@ from loratui.runs.events import encode_line
 from loratui.runs.liveness import process_identity
 
 RECORDED = Path(__file__).parent / "data" / "recorded_run" / "20260102-140000-sks-robot"
+CAPTIONED = Path(__file__).parent / "data" / "recorded_captions" / "20260102-150000-captions"
 APP = [sys.executable, "-m", "loratui"]
 
 PAYLOADS = (

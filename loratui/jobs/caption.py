@@ -33,7 +33,7 @@ def main(context: Any) -> None:
     pictures = {p.index: p for p in plan.pictures}
     detail = {"run": info.id, "model": "+".join(c.source.name or c.options.model for c in plan.captioners)}
     count = count_tokens() if plan.settings.max_tokens else None
-    progress = Progress(context.journal, results)
+    progress = Progress(context.journal, results, plan.pinned)
     writer = Writer(
         results, pictures, history, Actor("captioner", plan.name, detail),
         Style(plan.settings, info.trigger, count), progress.tell,
@@ -44,7 +44,7 @@ def main(context: Any) -> None:
         context.rewind(len(pictures) - len(rest))
         if rest:
             _describe(context, plan, rest, writer, progress)
-        _finish(context, results, plan, len(pictures))
+        _finish(context, results, plan, len(pictures), progress)
     finally:
         results.close()
 
@@ -107,13 +107,13 @@ def load(chosen: Any) -> Any:
     return module.load(chosen.options, chosen.source)
 
 
-def _finish(context: Any, results: Any, plan: Any, total: int) -> None:
+def _finish(context: Any, results: Any, plan: Any, total: int, progress: Progress) -> None:
     """Say how it ended."""
     from loratui.errors import JobError
 
-    counts = results.counts()
-    written, left, failed = (counts.get(key, 0) for key in ("written", "left", "failed"))
-    context.journal.write("captions", written=written, left=left, failed=failed, pinned=plan.pinned)
+    counts = progress.counts()
+    context.journal.write("captions", **counts)
+    written, left, failed = counts["written"], counts["left"], counts["failed"]
     if written + left + failed < total:
         context.set_state(
             "stopped",
@@ -133,14 +133,24 @@ def _finish(context: Any, results: Any, plan: Any, total: int) -> None:
 class Progress:
     """Events for what the writer has finished."""
 
-    def __init__(self, journal: Any, results: Any) -> None:
+    def __init__(self, journal: Any, results: Any, pinned: int = 0) -> None:
         self.journal = journal
         self.results = results
+        self.pinned = pinned
         self.at = time.monotonic()
 
     def begin(self) -> None:
         """The models are loaded: the clock of speed starts."""
         self.at = time.monotonic()
+        self.journal.write("captions", **self.counts())
+
+    def counts(self) -> dict[str, int]:
+        """Pictures that have an end by now, by what became of them; and those that are kept from the run."""
+        seen = self.results.counts()
+        return {
+            **{state: seen.get(state, 0) for state in ("written", "left", "failed")},
+            "pinned": self.pinned,
+        }
 
     def tell(self, done: list[Any]) -> None:
         """One event a picture, and one for the step."""
@@ -151,10 +161,11 @@ class Progress:
                 reason=result.reason,
             )  # fmt: skip
             if result.state == "failed":
-                journal.write(
-                    "warning", code="picture-failed", message=f"{result.rel}: {result.reason}", advice=""
-                )
-        closed = sum(r.state != "said" for r in self.results.by_index.values())
+                named = result.reason if result.rel in result.reason else f"{result.rel}: {result.reason}"
+                journal.write("warning", code="picture-failed", message=named, advice="")
+        counts = self.counts()
+        journal.write("captions", **counts)
+        closed = sum(counts.values()) - self.pinned
         now = time.monotonic()
         each = (now - self.at) / max(1, len(done))
         self.at = now

@@ -162,7 +162,7 @@ class RunState:
     captions: list[Captioned] = field(default_factory=list)
     """Newest 20 pictures of a caption run."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Pictures of a caption run at its end: written, left, failed, pinned."""
+    """Pictures of a caption run so far: written, left, failed, pinned."""
     exported: str = ""
     verified: dict[str, list[int]] = field(default_factory=dict)
     """Consumer -> [matched, of]."""

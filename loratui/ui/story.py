@@ -22,8 +22,12 @@ _STATES = {
 }
 
 
-_CAPTIONING = {"training": "captioning"}
-"""What is worded otherwise for a caption run."""
+_CAPTIONING = (
+    ("training", "captioning"),
+    ("stopping after this step", "stopping after this batch"),
+    ("resumed from step", "resumed after picture"),
+)
+"""What is worded otherwise for a caption run: beginnings of lines."""
 
 
 def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLine]:
@@ -35,7 +39,7 @@ def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLin
             continue
         level, what = told
         if job == "caption":
-            what = _CAPTIONING.get(what, what)
+            what = _captioning(what, event)
         # samples of one step come one by one: one growing line for them
         if event.get("kind") == "sample" and out and out[-1].level == "sample":
             number = int(out[-1].what.split(" ", 1)[0]) + 1
@@ -44,6 +48,15 @@ def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLin
             continue
         out.append(LogLine(float(event.get("t", 0.0)), level, what))
     return out
+
+
+def _captioning(what: str, event: Mapping[str, Any]) -> str:
+    if event.get("kind") == "opened" and not _int(event.get("from_step")):
+        return f"opened for {figures.plural(_int(event.get('steps')), 'picture')}"
+    for start, words in _CAPTIONING:
+        if what.startswith(start):
+            return words + what.removeprefix(start)
+    return what
 
 
 def _one(event: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -55,6 +55,10 @@ async def test_from_choosing_to_the_last_verdict(tmp_path: Path) -> None:
         await until(app, pilot, "✔ finished", "look over 5", "5 / 5")
         written = captions(root)
         assert len(written) == 5
+        await pilot.press("4")
+        shown = await until(app, pilot, "newest captions", "written   5", "by hand 0", "004.png")
+        assert "loss" not in shown
+        await pilot.press("enter")
         await pilot.press("r")
         await until(app, pilot, "to look over · 5", "There was no caption before.", "long hair")
         await pilot.press("a")

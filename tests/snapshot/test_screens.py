@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_kit import RECORDED, project
+from app_kit import CAPTIONED, RECORDED, project
 
 from loratui.ui import machine
 from loratui.ui.app import LoratuiApp
@@ -110,6 +110,25 @@ async def test_rooms_of_a_recorded_run(size: tuple[int, int], tmp_path: Path) ->
         if size == (120, 40):
             await pilot.press("4", "L", "z")
             compare("monitor-zoomed", size, await rest(app, pilot))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_monitor_of_a_recorded_caption_run(size: tuple[int, int], tmp_path: Path) -> None:
+    """Half way: how far, how fast, what was written, the picture of the newest; then at its end."""
+    root = project(tmp_path / "sks-robot", 24)
+    app = LoratuiApp(root, replay=CAPTIONED, replay_share=0.75)
+    async with app.run_test(size=size) as pilot:
+        shown = await rest(app, pilot)
+        for words in ("images/s", "left", "written", "failed 1", "kept 1", "by hand 3", "1.9 G", "log"):
+            assert words in shown, shown
+        assert "loss" not in shown and "save now" not in shown
+        compare("monitor-captions", size, shown)
+    app = LoratuiApp(root, replay=CAPTIONED, replay_share=1.0)
+    async with app.run_test(size=size) as pilot:
+        compare("monitor-captions-ended", size, await rest(app, pilot))
+        if size == (120, 40):
+            await pilot.press("z")
+            compare("monitor-captions-zoomed", size, await rest(app, pilot))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")

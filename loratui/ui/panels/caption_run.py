@@ -13,7 +13,7 @@ from textual.content import Content
 from loratui.dataset.framing import PLAIN
 from loratui.runs.state import ENDED, Captioned, RunState
 from loratui.ui import figures, text
-from loratui.ui.drawing import Row, bar
+from loratui.ui.drawing import Row, bar, whole
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
@@ -24,10 +24,21 @@ if TYPE_CHECKING:
     from loratui.ui.app import LoratuiApp
 
 _LABEL = 10
+_ENDS = {"left": "kept"}
+"""How an end is worded here."""
 
 
 class CaptionRun(Vertical):
     """Figures above, newest captions below, the picture of the one under the cursor beside them."""
+
+    DEFAULT_CSS = """
+    CaptionRun { height: 1fr; }
+    CaptionRun #live-left { width: 13fr; }
+    CaptionRun #live-figures { height: 9; }
+    CaptionRun #live-list-panel { height: 1fr; padding: 0; }
+    CaptionRun #live-picture-panel { width: 9fr; height: 1fr; }
+    CaptionRun #live-said { height: 5; }
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(id="live")
@@ -121,6 +132,7 @@ class CaptionRun(Vertical):
             rows.append([("speed".ljust(_LABEL), colours.muted), (speed.ljust(16), colours.text)])
             if state.state not in ENDED:
                 rows[-1] += [("left ", colours.muted), (figures.duration(state.eta_s), colours.text)]
+        rows.append(_counts(state, width, colours))
         rows.append([("memory".ljust(_LABEL), colours.muted), (_memory(state), colours.text)])
         if state.reason and state.state in ENDED:
             for part in text.wrap(text.plain(f"{state.reason}. {state.advice}"), width, most=2):
@@ -133,7 +145,7 @@ class CaptionRun(Vertical):
         seen = self._captions[index]
         name = max(10, width // 4)
         tint = {"written": colours.text, "failed": colours.red}.get(seen.state, colours.muted)
-        words = seen.text if seen.state == "written" else f"{seen.state}: {seen.reason}"
+        words = seen.text if seen.state == "written" else f"{_ENDS.get(seen.state, seen.state)}: {_why(seen)}"
         return [
             (text.fit(text.plain(Path(seen.rel).name), name) + "  ", colours.muted),
             (text.crop(text.plain(words), width - name - 2), tint),
@@ -143,9 +155,33 @@ class CaptionRun(Vertical):
         current = self._current()
         if current is None:
             return []
-        words = current.text or current.reason
+        words = current.text or _why(current)
         tint = colours.red if current.state == "failed" else colours.text
         return [[(part, tint)] for part in text.wrap(text.plain(words), width, most=height)]
+
+
+def _counts(state: RunState, width: int, colours: Palette) -> Row:
+    """What became of the pictures so far."""
+    known = state.counts
+    groups: list[Row] = [
+        [("written".ljust(_LABEL), colours.muted), (figures.count(known.get("written", 0)), colours.text)]
+    ]
+    for key, words, tint in (
+        ("failed", "failed", colours.red),
+        ("left", "kept", colours.text),
+        ("pinned", "by hand", colours.text),
+    ):
+        count = known.get(key, 0)
+        groups.append(
+            [(f"{words} ", colours.muted), (figures.count(count), tint if count else colours.muted)]
+        )
+    return whole(groups, width, 2)
+
+
+def _why(seen: Captioned) -> str:
+    """The reason of an end, without the path that stands before it: the name is shown already."""
+    before, _, rest = seen.reason.partition(f"{Path(seen.rel).name} ")
+    return rest if rest and " " not in before.strip() else seen.reason
 
 
 def _memory(state: RunState) -> str:

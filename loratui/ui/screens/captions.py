@@ -288,8 +288,11 @@ class CaptionsRoom(ReviewPart):
         self._thread(partial(captioning.start, project, plan), "start")
 
     def on_captions_started(self, message: captioning.CaptionsStarted) -> None:
-        """Watch it."""
+        """Watch it; in the Monitor, too, unless another run is at work there."""
         self._follow_run(message.run)
+        watched = self.studio.watched
+        if watched is None or not watched.live or watched.run == message.run:
+            self.studio.observe(message.run)
         self._show_page("live")
 
     # trying

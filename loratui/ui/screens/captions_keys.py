@@ -48,11 +48,6 @@ LAYOUT = """
     CaptionsRoom #try-picture-panel { height: 1fr; }
     CaptionsRoom #try-said-panel { height: 1fr; padding: 0; }
     CaptionsRoom #live, CaptionsRoom #review { display: none; height: 1fr; }
-    CaptionsRoom #live-left { width: 13fr; }
-    CaptionsRoom #live-figures { height: 8; }
-    CaptionsRoom #live-list-panel { height: 1fr; padding: 0; }
-    CaptionsRoom #live-picture-panel { width: 9fr; height: 1fr; }
-    CaptionsRoom #live-said { height: 5; }
     CaptionsRoom #queue-panel { width: 1fr; height: 1fr; padding: 0; }
     CaptionsRoom #review-right { width: 1fr; height: 1fr; }
     CaptionsRoom #review-picture-panel { height: 1fr; }
@@ -62,6 +57,7 @@ LAYOUT = """
     CaptionsRoom.-live #setup-page, CaptionsRoom.-review #setup-page { display: none; }
     CaptionsRoom.-live #live { display: block; }
     CaptionsRoom.-review #review { display: block; }
+    CaptionsRoom.-low #live-figures { height: 8; }
     CaptionsRoom.-low #about { height: 7; }
     CaptionsRoom.-low #review-was { height: 3; }
     CaptionsRoom.-low #review-caption-panel { height: 4; }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 
 from loratui.runs.state import ENDED
 from loratui.ui import text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
+from loratui.ui.panels.caption_run import CaptionRun
 from loratui.ui.panels.loss import LossPanel
 from loratui.ui.panels.machine import MachinePanel
 from loratui.ui.panels.newest import NewestPanel
@@ -19,14 +21,21 @@ from loratui.ui.screens.room import Room
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
+from loratui.ui.widgets.line_list import LineList
 from loratui.ui.widgets.log_view import LogView
 
 _LIVE_KEYS = {"pause", "save_now", "sample_now", "stop", "prompts"}
+_OF_TRAINING = {"save_now", "sample_now", "prompts", "log_scale"}
 _ZOOMS = ("loss", "newest", "log", "numbers", "machine")
+_CAPTION_ZOOMS = {"live-captions": "live-list-panel", "log": "log"}
+"""What has the focus -> the pane that grows."""
 
 
 class MonitorRoom(Room):
-    """Loss, figures, machine, newest samples, log; controls answer when the job has answered."""
+    """Loss, figures, machine, newest samples, log; controls answer when the job has answered.
+
+    A caption run has its figures, its newest captions and their pictures in place of loss and samples.
+    """
 
     AUTO_FOCUS = ""
     ACTIONS: ClassVar[tuple[Action, ...]] = (
@@ -40,7 +49,14 @@ class MonitorRoom(Room):
         Action(
             "monitor.log_scale", "L", "log_scale", "log scale", "Logarithmic scale of the loss, on or off"
         ),
-        Action("monitor.samples", "enter", "app.room('samples')", "samples", "Go to the samples", show=False),
+        Action(
+            "monitor.samples",
+            "enter",
+            "results",
+            "results",
+            "Go to the samples, or to the captions",
+            show=False,
+        ),
     )
     BINDINGS = bindings(ACTIONS)
     DEFAULT_CSS = """
@@ -61,16 +77,26 @@ class MonitorRoom(Room):
     MonitorRoom.-low #machine { border: none; width: 1fr; padding: 0 2; }
     MonitorRoom.-low #newest { display: none; }
     MonitorRoom.-low #log { height: 6; }
+    MonitorRoom CaptionRun { display: none; }
+    MonitorRoom.-caption CaptionRun { display: block; }
+    MonitorRoom.-caption #top, MonitorRoom.-caption #newest { display: none; }
+    MonitorRoom.-caption #middle { height: 6; min-height: 1; }
+    MonitorRoom.-caption.-low #middle { height: 1; }
+    MonitorRoom.-caption.-low #log { height: 5; }
+    MonitorRoom.-caption.-low #live-figures { height: 7; }
+    MonitorRoom.-zoom CaptionRun { display: none; }
     MonitorRoom.-zoom #top, MonitorRoom.-zoom #middle { display: none; }
     MonitorRoom.-zoom .panel { display: none; }
     MonitorRoom.-zoom .-zoomed { display: block; width: 1fr; height: 1fr; border: round $accent;
         padding: 0 1; }
-    MonitorRoom.-zoom Horizontal.-holds { display: block; height: 1fr; }
+    MonitorRoom.-zoom .-holds { display: block; width: 1fr; height: 1fr; }
+    MonitorRoom.-zoom .-holds > .-beside { display: none; }
     """
 
     def body(self) -> ComposeResult:
         """Two rows of panels over the log."""
         yield Facts(self._notice, id="notice")
+        yield CaptionRun(self.studio.root)
         with Horizontal(id="top"):
             yield LossPanel()
             yield NumbersPanel()
@@ -88,9 +114,15 @@ class MonitorRoom(Room):
             return  # drawn when the room is entered: a hidden page costs nothing
         watched = self.studio.watched
         if what == "run":
-            self.query_one(LossPanel).update(watched)
-            self.query_one(NumbersPanel).update(watched)
-            self.query_one(NewestPanel).update(watched)
+            if self._captioning != self.has_class("-caption"):
+                self._unzoom()
+                self.set_class(self._captioning, "-caption")
+            if watched is not None and self._captioning:
+                self.query_one(CaptionRun).update(watched.state)
+            else:
+                self.query_one(LossPanel).update(watched)
+                self.query_one(NumbersPanel).update(watched)
+                self.query_one(NewestPanel).update(watched)
             log = self.query_one(LogView)
             log.show(watched.log if watched is not None else (), watched.told if watched is not None else 0)
             self._update_notice()
@@ -101,6 +133,11 @@ class MonitorRoom(Room):
                 self.studio.reading,
                 watched.state if watched is not None and (live or self.studio.replaying) else None,
             )
+
+    @property
+    def _captioning(self) -> bool:
+        watched = self.studio.watched
+        return watched is not None and watched.state.job == "caption"
 
     # the notice: what needs attention
 
@@ -114,21 +151,28 @@ class MonitorRoom(Room):
         watched = self.studio.watched
         if watched is None:
             return [("muted", "No run yet. 3 chooses a preset, enter there starts the training.")]
-        state = watched.state
+        state, captions = watched.state, self._captioning
+        where = f"{'picture' if captions else 'step'} {state.step:,}"
         out: list[tuple[str, str]] = []
         if state.state in {"crashed", "failed"}:
-            step = f" at step {state.step:,}" if state.step else ""
+            step = f" at {where}" if state.step else ""
             out.append(("red", f"{state.state}{step}: {text.plain(state.reason) or 'no reason was left'}"))
-            out.append(("muted", text.plain(state.advice) or "r resumes from the newest checkpoint."))
+            back = "r goes on from there." if captions else "r resumes from the newest checkpoint."
+            out.append(("muted", text.plain(state.advice) or back))
         elif state.state == "stopped":
-            out.append(("muted", f"stopped at step {state.step:,}. r goes on from there."))
+            out.append(("muted", f"stopped at {where}. r goes on from there."))
         elif state.state == "paused":
             out.append(("amber", "paused; p lets it go on."))
-        if state.job == "caption":
-            out.append(("muted", "This run writes captions: 2 shows them with their pictures."))
+        elif captions and state.state == "finished":
+            out.append(("muted", "finished. enter looks over what it wrote."))
         if watched.pending:
             kinds = ", ".join(sorted({wait.kind for wait in watched.pending.values()}))
-            out.append(("amber", f"asked for: {kinds}. The job answers after this step."))
+            out.append(
+                (
+                    "amber",
+                    f"asked for: {kinds}. The job answers after this {'batch' if captions else 'step'}.",
+                )
+            )
         return out[:2]
 
     def _notice(self, width: int, height: int, colours: Palette) -> list[Row]:
@@ -146,6 +190,8 @@ class MonitorRoom(Room):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done now is offered; None keeps it in the help."""
         watched = self.studio.watched
+        if action in _OF_TRAINING and self._captioning:
+            return False
         if action in _LIVE_KEYS:
             if self.studio.replaying:
                 return True if action == "pause" else None
@@ -179,6 +225,8 @@ class MonitorRoom(Room):
         watched = self.studio.watched
         assert watched is not None
         question = "The job finishes the step, saves a checkpoint and ends. It can be resumed from there."
+        if self._captioning:
+            question = "It ends after this batch; what is captioned stays. r goes on from there."
         dialog = ConfirmDialog(f"stop {watched.state.name or watched.run.id}", question, "stop it")
         self.app.push_screen(dialog, lambda yes: self.studio.request("stop") if yes else None)
 
@@ -211,14 +259,29 @@ class MonitorRoom(Room):
     def action_zoom(self) -> None:
         """Give one pane the page, or take it back."""
         if self.has_class("-zoom"):
-            self.remove_class("-zoom")
-            for node in self.query(".-zoomed, .-holds"):
-                node.remove_class("-zoomed", "-holds")
+            self._unzoom()
             return
-        focused = self.focused
-        name = focused.id if focused is not None and focused.id in _ZOOMS else "loss"
+        name = str(self.focused.id) if self.focused is not None else ""
+        if self._captioning:
+            name = _CAPTION_ZOOMS.get(name, "live-picture-panel")
+        else:
+            name = name if name in _ZOOMS else "loss"
         pane = self.query_one(f"#{name}")
         pane.add_class("-zoomed")
-        if isinstance(pane.parent, Horizontal):
-            pane.parent.add_class("-holds")
+        inner = pane
+        while isinstance(inner.parent, Horizontal | Vertical):
+            for other in inner.parent.children:
+                other.set_class(other is not inner, "-beside")
+            inner = inner.parent
+            inner.add_class("-holds")
         self.add_class("-zoom")
+
+    def _unzoom(self) -> None:
+        self.remove_class("-zoom")
+        for node in self.query(".-zoomed, .-holds, .-beside"):
+            node.remove_class("-zoomed", "-holds", "-beside")
+
+    @on(LineList.Chosen, "#live-captions")
+    async def action_results(self) -> None:
+        """Go to what the run has made."""
+        await self.studio.action_room("captions" if self._captioning else "samples")
