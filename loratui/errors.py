@@ -21,8 +21,9 @@ Assertions are for invariants of ours and never reach a user.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
 
@@ -38,6 +39,7 @@ class Problem:
         message: one sentence.
         where: `file:line` when it is known, else empty.
         advice: what to do, empty when the message already says it.
+        fix: dotted config path -> value that mends it; empty when a person must decide.
     """
 
     path: str
@@ -46,12 +48,14 @@ class Problem:
     message: str
     where: str = ""
     advice: str = ""
+    fix: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def as_dict(self) -> dict[str, str]:
-        """The problem as plain JSON."""
-        return {
-            k: str(v) for k, v in asdict(self).items() if v or k in {"path", "code", "severity", "message"}
-        }
+    def as_dict(self) -> dict[str, Any]:
+        """The problem as plain JSON; what is empty is left out."""
+        named = {"path", "code", "severity", "message"}
+        shown = {k: str(v) for k, v in asdict(self).items() if k != "fix" and (v or k in named)}
+        fix = {k: list(v) if isinstance(v, tuple) else v for k, v in self.fix.items()}
+        return {**shown, "fix": fix} if fix else shown
 
     def __str__(self) -> str:
         head = f"{self.where}: " if self.where else ""

@@ -52,6 +52,9 @@ def add(commands: Any) -> None:
     plan.add_argument(
         "--memory", action="store_true", help="estimate memory from the operations of a step (some seconds)"
     )
+    plan.add_argument(
+        "--fix", action="store_true", help="print the --set that mend what can be mended, instead of the plan"
+    )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=run_plan)
 
@@ -174,6 +177,10 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     from loratui.project.start import assess
 
     project = project_at(args.dir)
+    if args.fix:
+        from loratui.cli.mending import run_fix
+
+        return run_fix(args, project, out)
     config = project.resolve(args.preset, parse_set(args.settings))
     ready = assess(project, config)
     errors = [p for p in ready.problems if p.severity == "error"]

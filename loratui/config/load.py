@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,37 @@ def collect(settings: Iterable[Setting]) -> tuple[dict[str, Any], dict[str, str]
             values[path] = convert(info, setting.value)
             places[path] = setting.where
         except ValueError as error:
-            problems.append(Problem(path, "bad-value", "error", f"{error}.", setting.where))
+            fix = nearest(info, setting.value)
+            problems.append(Problem(path, "bad-value", "error", f"{error}.", setting.where, fix=fix))
     return values, places, problems
+
+
+def nearest(info: FieldInfo, value: Any) -> dict[str, Any]:
+    """The allowed value nearest to a refused one, as a fix; empty when none is near."""
+    if info.kind == "choice" and isinstance(value, str):
+        near = difflib.get_close_matches(value.strip().lower(), info.choices, 1, 0.6)
+        return {info.path: near[0]} if near else {}
+    if info.kind in {"int", "float"}:
+        try:
+            number = _parsed(info, value)
+        except ValueError:
+            return {}
+        if info.path in POSITIVE and number <= 0:
+            return {info.path: info.default}
+        low, high = info.minimum, info.maximum
+        bounded = max(number, low) if low is not None else number
+        bounded = min(bounded, high) if high is not None else bounded
+        return {info.path: int(bounded) if info.kind == "int" else float(bounded)}
+    return {}
+
+
+def mended(problems: Iterable[Problem]) -> dict[str, Any]:
+    """The changes that problems propose: dotted path -> value; of two for one path the first."""
+    changes: dict[str, Any] = {}
+    for problem in sorted(problems, key=lambda p: p.severity != "error"):
+        if not any(path in changes for path in problem.fix):
+            changes |= problem.fix
+    return changes
 
 
 def build(settings: Iterable[Setting], *, strict: bool = True) -> RunConfig:
@@ -128,7 +157,7 @@ def build(settings: Iterable[Setting], *, strict: bool = True) -> RunConfig:
     config = assemble(values)
     if strict:
         problems += [
-            Problem(p.path, p.code, p.severity, p.message, places.get(p.path, ""), p.advice)
+            replace(p, where=places.get(p.path, ""))
             for p in check(config)
             if p.severity == "error" and p.path not in {q.path for q in problems}
         ]

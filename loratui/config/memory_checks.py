@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from loratui.config.finding import error
 from loratui.config.schema import RunConfig
 from loratui.errors import Problem
 from loratui.families.spec import family_spec
@@ -17,12 +18,14 @@ def check_memory(config: RunConfig) -> list[Problem]:
     if spec is not None and memory.blocks_to_swap > spec.blocks:
         message = f"{spec.title} has {spec.blocks} blocks, so {memory.blocks_to_swap} cannot be swapped."
         advice = f"Set it to at most {spec.blocks}."
-        found.append(Problem("memory.blocks_to_swap", "too-many-blocks", "error", message, advice=advice))
+        found.append(
+            error("memory.blocks_to_swap", "too-many-blocks", message, advice,
+                  {"memory.blocks_to_swap": spec.blocks})
+        )  # fmt: skip
     if memory.compile and memory.blocks_to_swap:
         message = "compiled blocks cannot be swapped."
-        found.append(
-            Problem("memory.compile", "compile-or-swap", "error", message, advice="Keep one of them.")
-        )
+        fix = {"memory.compile": False}
+        found.append(error("memory.compile", "compile-or-swap", message, "Keep one of them.", fix))
     return found
 
 
@@ -33,4 +36,4 @@ def check_compiler(config: RunConfig) -> list[Problem]:
         return []
     message = "torch.compile needs a C++ compiler, and neither g++ nor clang++ is on the PATH."
     advice = "Install one (`apt install g++`), or set memory.compile to false."
-    return [Problem("memory.compile", "no-compiler", "error", message, advice=advice)]
+    return [error("memory.compile", "no-compiler", message, advice, {"memory.compile": False})]

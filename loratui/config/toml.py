@@ -71,6 +71,9 @@ def read_toml(path: Path) -> Document:
         raise _broken(path, line, message.split(" (at ")[0]) from error
     except RecursionError as error:
         raise _broken(path, 1, "it is nested too deeply") from error
+    except ValueError as error:  # int() refuses texts of thousands of digits, datetime months above 12
+        line = next((n for n, t in enumerate(text.splitlines(), 1) if re.search(r"[0-9]{4000}", t)), 1)
+        raise _broken(path, line, "a number or date in it has no sensible size") from error
     return Document(path, data, key_lines(text), text)
 
 

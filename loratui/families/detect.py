@@ -32,6 +32,7 @@ class Detected:
         family: `sd15`, `sd2`, `sdxl`, or empty when it cannot be trained.
         layout: diffusers folder, or single file in the original layout.
         prediction: `epsilon` or `v_prediction`; a guess for single SD2 files (then `problems` says so).
+        stated: whether the base itself says what it predicts.
         problems: why it cannot be trained (errors), and what to mind (warnings).
         parameters: weights of the denoiser.
         bytes: size of all weights on disk.
@@ -42,6 +43,7 @@ class Detected:
     family: str = ""
     layout: Layout = "unknown"
     prediction: str = ""
+    stated: bool = False
     problems: tuple[Problem, ...] = field(default=())
     parameters: int = 0
     bytes: int = 0
@@ -185,6 +187,7 @@ def _detect_folder(path: Path) -> Detected:
         family=family,
         layout="diffusers",
         prediction=str(scheduler.get("prediction_type") or "epsilon"),
+        stated=bool(scheduler.get("prediction_type")),
         parameters=sum(_count(h, "") for h in headers["unet"]),
         bytes=sum(h.size for found in headers.values() for h in found),
         latent_factor=2 ** (len(vae.get("block_out_channels") or (0, 0, 0, 0)) - 1),
@@ -304,6 +307,7 @@ def _detect_file(path: Path) -> Detected:
         family=family,
         layout="original",
         prediction=prediction,
+        stated="v_pred" in header.tensors or "modelspec.prediction_type" in header.metadata,
         problems=tuple(problems),
         parameters=_count(header, UNET),
         bytes=header.size,

@@ -16,6 +16,7 @@ from loratui.dataset.buckets import buckets_of
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
 from loratui.plan.memory import Memory, checkpoint_bytes, estimate
+from loratui.plan.picture_checks import check_pictures
 from loratui.plan.sizes import Sizes, sizes
 from loratui.plan.steps import BucketPlan, bucket_plans, moments, steps_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from loratui.project.project import Project
 
 _EXPORT_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-_FEW_IMAGES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def plan(
     memory = estimate(config, size, area) if size else None
     disk = _disk(project, config, scan, size, saves, pictures, buckets)
     problems = [p for p in check(config) if p.severity != "error"]
-    problems += _pictures(scan, buckets, config) + _captions(project, scan) + _space(disk)
+    problems += [*check_pictures(project, config, scan, buckets, steps), *_space(disk)]
     return Plan(
         images=len(scan.pictures),
         repeated=sum(b.repeated for b in buckets),
@@ -193,45 +193,3 @@ def _space(disk: dict[str, int]) -> list[Problem]:
     return [
         Problem("disk", "disk-full", "error", message, advice="Free some space, or keep fewer checkpoints.")
     ]
-
-
-def _pictures(scan: Scan, buckets: tuple[BucketPlan, ...], config: RunConfig) -> list[Problem]:
-    found: list[Problem] = []
-    count = len(scan.pictures)
-    if 0 < count < _FEW_IMAGES:
-        message = f"{count} pictures are few: 15 to 30 are usual for a character, 20 to 50 for a style."
-        found.append(Problem("data", "few-images", "warning", message))
-    small = sum(1 for p in scan.problems if p.code == "small-image")
-    if small:
-        message = f"{small} of {count} pictures are enlarged at least twice to fill their bucket."
-        found.append(
-            Problem("data.resolution", "small-images", "warning", message, advice="Use a lower resolution.")
-        )
-    batch = config.data.batch_size
-    short = sum(1 for b in buckets if b.repeated < batch)
-    if batch > 1 and short and len(buckets) > 1:
-        message = f"{short} of {len(buckets)} buckets hold fewer pictures than a batch of {batch}."
-        found.append(Problem("data.batch_size", "thin-buckets", "info", message))
-    return found
-
-
-def _captions(project: Project, scan: Scan) -> list[Problem]:
-    found: list[Problem] = []
-    count = len(scan.pictures)
-    bare = sum(1 for p in scan.pictures if not p.caption)
-    if bare:
-        message = f"{bare} of {count} pictures have no caption."
-        advice = (
-            "They are trained with the trigger alone."
-            if project.trigger
-            else "Write captions, or set a trigger."
-        )
-        found.append(Problem("captions", "missing-captions", "warning", message, advice=advice))
-    trigger = project.trigger.strip().casefold()
-    without = (
-        sum(1 for p in scan.pictures if p.caption and trigger not in p.caption.casefold()) if trigger else 0
-    )
-    if without:
-        message = f"{without} of {count} captions lack the trigger {project.trigger!r}."
-        found.append(Problem("captions", "trigger-missing", "warning", message))
-    return found

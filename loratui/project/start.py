@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import loratui
 from loratui.config.checks import check, check_device
+from loratui.config.finding import error
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
 from loratui.config.write import write_run
 from loratui.dataset.scan import Picture
 from loratui.errors import BaseModelError, LoratuiError, Problem, RequestError, RunError
 from loratui.optim.spec import optimizer_spec
+from loratui.plan.family_checks import check_family
 from loratui.project import manifest
 from loratui.project.project import Project, slug
 from loratui.project.regularisation import class_pictures
@@ -206,13 +208,13 @@ def find_base(project: Project, config: RunConfig) -> tuple[Path, str, list[Prob
     try:
         base = locate(config.model.base or project.base, project.root)
         found = detect(base)
-    except OSError as error:  # a folder without the right to look inside
+    except OSError as failure:  # a folder without the right to look inside
         raise BaseModelError(
-            f"The base model {config.model.base or project.base} cannot be read: {error.strerror}.",
+            f"The base model {config.model.base or project.base} cannot be read: {failure.strerror}.",
             "Check its owner and mode.",
-        ) from error
+        ) from failure
     family, problems = _family(base, found, config)
-    return base, family, problems
+    return base, family, [*problems, *check_family(config, family, base, found)]
 
 
 def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[Problem]]:
@@ -224,18 +226,12 @@ def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[P
     if wanted != "auto":
         if family_spec(wanted) is None:
             names = ", ".join(f.name for f in FAMILIES)
-            problems.append(
-                Problem(
-                    "model.family",
-                    "unknown-family",
-                    "error",
-                    f"there is no family {wanted!r}.",
-                    advice=f"There are: {names}.",
-                )
-            )
+            message, fix = f"there is no family {wanted!r}.", {"model.family": "auto"}
+            problems.append(error("model.family", "unknown-family", message, f"There are: {names}.", fix))
         elif found.family and found.family != wanted:
             message = f"the base is {found.family}, not {wanted}."
-            problems.append(Problem("model.family", "wrong-family", "error", message, advice="Use auto."))
+            fix = {"model.family": "auto"}
+            problems.append(error("model.family", "wrong-family", message, "Use auto.", fix))
         return wanted, problems
     if not found.family and not any(p.severity == "error" for p in problems):
         message = f"{base} is not a base model of a family known here."

@@ -27,45 +27,11 @@ def settle(found: Imported) -> Imported:
         if not errors:
             break
         for problem in errors:
-            before = values.get(problem.path)
-            after = _repaired(problem.path, problem.code, values)
-            if after is None:
-                values.pop(problem.path, None)
-            else:
-                values[problem.path] = after
-            result = shown(after if after is not None else field_table()[problem.path].default)
             why = f"{problem.message} {problem.advice}".strip()
-            lines.append(Line("changed", problem.path, shown(before), problem.path, result, why))
+            for path, after in (problem.fix or {problem.path: field_table()[problem.path].default}).items():
+                lines.append(Line("changed", path, shown(values.get(path)), path, shown(after), why))
+                values[path] = after
     return replace(found, values=values, lines=tuple(lines))
-
-
-def _repaired(path: str, code: str, values: Mapping[str, Any]) -> Any:
-    table = field_table()
-
-    def now(key: str) -> Any:
-        return values.get(key, table[key].default)
-
-    step = max(8, now("data.bucket_step") // 8 * 8)
-    match code:
-        case "not-divisible" if path == "data.bucket_step":
-            return step
-        case "not-divisible" if path.startswith("samples."):
-            return now(path) // 8 * 8
-        case "not-divisible":
-            return max(step, round(now(path) / step) * step)
-        case "bucket-range":
-            return now("data.resolution")
-        case "warmup-too-long":
-            return max(0, now("optimizer.steps") - 1)
-        case "one-rate" if path == "optimizer.name":
-            return "adamw"
-        case "needs-cuda":
-            return "adamw8bit"
-        case "oft-convolutions":
-            return "full"
-        case "odd-rank":
-            return "default"
-    return None
 
 
 def preset_text(found: Imported) -> str:
