@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from textual.message import Message
 
@@ -39,6 +39,7 @@ _SETTINGS = (
     "mode", "template", "insert_trigger", "class_word", "prefix", "suffix", "blacklist", "max_tags",
     "max_tokens", "lines", "workers",
 )  # fmt: skip
+Scope = Literal["all", "marked", "filtered"]
 Post = Callable[[Message], Any]
 Gone = Callable[[], bool]
 
@@ -50,12 +51,14 @@ class Choices:
     Attributes:
         names: captioners, in the order in which they speak.
         edits: `mode` or `blip.beams` -> the value as it was typed.
-        only: the pictures that were marked; None for all.
+        only: the pictures that were marked, or that the filter shows; None for all.
+        scope: which of these, in words.
     """
 
     names: list[str] = field(default_factory=list)
     edits: dict[str, str] = field(default_factory=dict)
     only: frozenset[Path] | None = None
+    scope: Scope = "all"
 
     def values(self) -> dict[str, Any]:
         """The edits as `prepare_captions` takes them, those of the chosen captioners alone."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from loratui.project import Project
     from loratui.runs.directory import RunDir
     from loratui.runs.state import RunState
+    from loratui.ui.captioning import Scope
     from loratui.ui.feed import ReplayClock
     from loratui.ui.machine import Reading
     from loratui.ui.model import Watched
@@ -49,7 +50,7 @@ class Watching(App[None]):
     """What is known of project, runs and machine. Workers read in threads and post; the handlers own it.
 
     `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics; and of the
-    library: pictures, shown, marks, tags, caption_only.
+    library: pictures, shown, marks, tags, caption_scope.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Watching(App[None]):
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
         self.watched: Watched | None = None
         self.reading: Reading | None = None
-        self.caption_only: frozenset[Path] | None = None
+        self.caption_scope: Scope | None = None
+        """What the Dataset room asked to be captioned; None until it has asked."""
         self.caption_here: Path | None = None
         self.state_changed: Signal[str] = Signal(self, "state-changed")
 
@@ -207,10 +209,17 @@ class Watching(App[None]):
         self.state_changed.publish("scan")
 
     async def action_caption_marked(self) -> None:
-        """Go to Captions with the marked pictures, or with all when none is marked."""
-        self.caption_only = frozenset(self.library.marked) or None
+        """Go to Captions with the marked pictures; when none is marked with the filtered, else with all."""
+        await self._caption("marked" if self.library.marked else "filtered" if self.library.filter else "all")
+
+    async def action_caption_filtered(self) -> None:
+        """Go to Captions with what the filter shows, whatever is marked."""
+        await self._caption("filtered" if self.library.filter else "all")
+
+    async def _caption(self, scope: Scope) -> None:
+        self.caption_scope = scope
         self.caption_here = getattr(self.screen, "here", None)
-        self.state_changed.publish("caption_only")
+        self.state_changed.publish("caption_scope")
         await self.action_room("captions")
 
     def action_rescan(self) -> None:

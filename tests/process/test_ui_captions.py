@@ -105,6 +105,36 @@ async def test_only_the_marked_and_where_weights_are_missing(tmp_path: Path) -> 
         assert len(list((root / "runs").iterdir())) == 1
 
 
+async def test_only_what_a_filter_shows(tmp_path: Path) -> None:
+    root = kit.project(tmp_path / "p", 4).root
+    kit.wd(tmp_path / "models" / "SmilingWolf" / "wd-vit-tagger-v3")
+    app = LoratuiApp(root)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(app, pilot, "003.png")
+        await pilot.press("slash", *"name:*1.png", "space", *"OR", "space", *"name:*2.png", "enter")
+        await until(app, pilot, "2 of 4")
+        await pilot.press("c")
+        await until(app, pilot, "2 filtered pictures", "s captions 2 pictures", "2 not in the filter")
+        await pilot.press("1", "space", "F")  # marks do not change what the filter means
+        await until(app, pilot, "2 filtered pictures", "s captions 2 pictures")
+        await pilot.press("M")
+        await until(app, pilot, "4 pictures", "s captions 4 pictures")
+        await pilot.press("M")
+        await until(app, pilot, "1 marked picture", "s captions 1 picture", "3 not marked")
+        await pilot.press("M")
+        await until(app, pilot, "2 filtered pictures", "s captions 2 pictures")
+        await pilot.press("s")
+        await until(app, pilot, "✔ finished")
+        assert set(captions(root)) == {"001", "002"}
+        # a filter that shows nothing captions nothing, and without one it is all pictures again
+        await pilot.press("1", "escape", "slash", *"name:none", "enter")
+        await until(app, pilot, "0 of 4")
+        await pilot.press("F")
+        await until(app, pilot, "0 filtered pictures", "nothing to do")
+        await pilot.press("1", "escape", "2", "escape")
+        await until(app, pilot, "4 pictures", "2 have one")
+
+
 async def test_an_edit_that_is_not_kept_yet_survives_the_end(tmp_path: Path) -> None:
     root = kit.project(tmp_path / "p", 2).root
     kit.wd(tmp_path / "models" / "SmilingWolf" / "wd-vit-tagger-v3")

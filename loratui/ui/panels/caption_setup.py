@@ -214,7 +214,8 @@ class CaptionSetup(Vertical):
             row += [("nothing to do", colours.amber)]
         left = [f"{plan.captioned} have one"] if plan.captioned else []
         left += [f"{plan.pinned} by hand stay"] if plan.pinned else []
-        left += [f"{plan.other} not marked"] if plan.other and self.choices.only is not None else []
+        if plan.other and self.choices.only is not None:
+            left += [f"{plan.other} not {'in the filter' if self.choices.scope == 'filtered' else 'marked'}"]
         tail = f" · {', '.join(left)}" if left else ""
         return [[*row, (text.crop(tail, max(0, width - sum(len(p) for p, _ in row))), colours.muted)]]
 

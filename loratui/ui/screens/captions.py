@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +18,7 @@ from textual.widget import Widget
 from loratui.runs.state import ENDED
 from loratui.ui import captioning, figures
 from loratui.ui.actions import Action, bindings
-from loratui.ui.captioning import Choices
+from loratui.ui.captioning import Choices, Scope
 from loratui.ui.drawing import Row
 from loratui.ui.panels.caption_review import CaptionReview
 from loratui.ui.panels.caption_run import CaptionRun
@@ -74,8 +75,8 @@ class CaptionsRoom(ReviewPart):
 
     def on_mount(self) -> None:
         """Start with the captioners; what the other classes do on mounting, Textual calls by itself."""
-        if self.studio.caption_only is not None or self.studio.caption_here is not None:
-            self.follow("caption_only")
+        if self.studio.caption_scope is not None:
+            self.follow("caption_scope")
         self.query_one("#captioners", LineList).focus()
 
     def follow(self, what: str) -> None:
@@ -92,8 +93,14 @@ class CaptionsRoom(ReviewPart):
             self._find_run()
         elif what == "machine":
             self.query_one(CaptionSetup).reading = self.studio.reading
-        elif what == "caption_only":
-            self._choices.only = self.studio.caption_only
+        elif what == "shown" and self._choices.scope == "filtered" and self.is_current:
+            before = self._choices.only
+            self._scope("filtered")
+            if self._choices.only != before:
+                self._show_pictures()
+                self._check()
+        elif what == "caption_scope":
+            self._scope(self.studio.caption_scope or "all")
             self._show_page("setup")
             self._show_pictures()
             if self.studio.caption_here is not None:
@@ -101,9 +108,8 @@ class CaptionsRoom(ReviewPart):
             self._check()
 
     def on_screen_resume(self) -> None:
-        """Marks may be others now."""
-        if self._choices.only is not None:
-            self._choices.only = frozenset(self.studio.library.marked) or None
+        """Marks and filter may be others now."""
+        self._scope(self._choices.scope)
 
     def on_unmount(self) -> None:
         """No model stays loaded for a window that is gone."""
@@ -155,7 +161,7 @@ class CaptionsRoom(ReviewPart):
             page = str(parameters[0]) if parameters else ""
             return page != self._page and (page != "live" or self._run is not None)
         if action == "scope":
-            return bool(self.studio.library.marked)
+            return len(self._scopes()) > 1
         if action in {"accept", "edit", "reject", "skip", "accept_all", "order"}:
             return True if self._waiting else None
         if action in {"try", "compare", "picture"}:
@@ -192,7 +198,7 @@ class CaptionsRoom(ReviewPart):
         only = self._choices.only
         pictures = [p for p in scan.pictures if only is None or p.path in only]
         bare = sum(1 for picture in pictures if not picture.caption)
-        what = "marked picture" if only is not None else "picture"
+        what = "picture" if only is None else f"{self._choices.scope} picture"
         return f"{figures.plural(len(pictures), what)} · {figures.count(bare)} without a caption"
 
     @on(events.Click, "#summary")
@@ -236,7 +242,7 @@ class CaptionsRoom(ReviewPart):
         if project is None or scan is None:
             return
         self._number += 1
-        choices = Choices(list(self._choices.names), dict(self._choices.edits), self._choices.only)
+        choices = replace(self._choices, names=list(self._choices.names), edits=dict(self._choices.edits))
         if not choices.names:
             self._plan, self._problems = None, ()
             self.query_one(CaptionSetup).show_checked(None, ())
@@ -262,11 +268,29 @@ class CaptionsRoom(ReviewPart):
         self.notify(f"mode: {after}", timeout=2)
 
     def action_scope(self) -> None:
-        """All pictures, or the marked ones."""
-        only = frozenset(self.studio.library.marked) or None
-        self._choices.only = None if self._choices.only is not None else only
+        """All pictures, those that are marked, those that the filter shows: the next of what there is."""
+        scopes = self._scopes()
+        self._scope(scopes[(scopes.index(self._choices.scope) + 1) % len(scopes)])
         self._show_pictures()
         self._check()
+
+    def _scopes(self) -> list[Scope]:
+        library = self.studio.library
+        scopes: list[Scope] = ["all"]
+        scopes += ["marked"] if library.marked else []
+        scopes += ["filtered"] if library.filter else []
+        return scopes
+
+    def _scope(self, scope: Scope) -> None:
+        """Caption these; all when there are no marks or no filter any more."""
+        library = self.studio.library
+        choices = self._choices
+        choices.scope = scope if scope in self._scopes() else "all"
+        choices.only = None
+        if choices.scope == "marked":
+            choices.only = frozenset(library.marked)
+        elif choices.scope == "filtered":  # none is none: a filter that shows nothing captions nothing
+            choices.only = frozenset(row.known.path for row in library.shown)
 
     def action_start(self) -> None:
         """Start, or say what keeps it."""

@@ -13,7 +13,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("captions.mode", "m", "mode", "mode", "Missing captions only, replace, append or prepend"),
     Action("captions.next", "right_square_bracket", "picture(1)", "picture", "Next picture to try on"),
     Action("captions.previous", "left_square_bracket", "picture(-1)", "", "Picture before", show=False),
-    Action("captions.scope", "M", "scope", "all/marked", "All pictures, or only those that are marked"),
+    Action("captions.scope", "M", "scope", "which", "All pictures, the marked, or those of the filter"),
     Action("captions.accept", "a", "accept", "accept", "This caption is good: go to the next"),
     Action("captions.edit", "e", "edit", "edit", "Edit this caption; it is then kept from later runs"),
     Action("captions.pause", "p", "pause", "pause", "Pause the caption run, or let it go on"),

@@ -32,7 +32,19 @@ ACTIONS: tuple[Action, ...] = (
         show=False,
     ),
     Action(
-        "dataset.captioner", "c", "app.caption_marked", "caption…", "Let models caption the marked, or all"
+        "dataset.captioner",
+        "c",
+        "app.caption_marked",
+        "caption…",
+        "Let models caption the marked; without marks the filtered, else all",
+    ),
+    Action(
+        "dataset.caption_filtered",
+        "F",
+        "app.caption_filtered",
+        "caption filtered…",
+        "Let models caption what the filter shows, marked or not",
+        show=False,
     ),
     Action("dataset.crop", "C", "crop", "crop…", "Crop, turn and mask this picture; the file stays as it is"),
     Action(
