@@ -91,19 +91,28 @@ def turned(image: Image.Image, frame: Frame) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frame.mirror else image
 
 
-def open_rgb(path: Path) -> Image.Image:
+def open_rgb(path: Path, least: int = 0) -> Image.Image:
     """Decode a picture as the trainer sees it: upright, opaque, 8-bit RGB.
+
+    Args:
+        path: of the picture.
+        least: px that its longer side must keep: a JPEG may be decoded at an eighth of its size, in a
+            fiftieth of the memory. 0 for all of its px.
 
     Raises:
         DatasetError: the file cannot be read or decoded; the message says why.
     """
-    with decoded(path) as (image, turn):
+    with decoded(path, least) as (image, turn):
         return upright(to_rgb(image), turn)
 
 
 @contextmanager
-def decoded(path: Path) -> Iterator[tuple[Image.Image, int]]:
+def decoded(path: Path, least: int = 0) -> Iterator[tuple[Image.Image, int]]:
     """A picture file, decoded, and its EXIF orientation; whatever goes wrong is told as one kind of error.
+
+    Args:
+        path: of the picture.
+        least: as `open_rgb`.
 
     Raises:
         DatasetError: the file cannot be read or decoded; the message says why.
@@ -113,6 +122,10 @@ def decoded(path: Path) -> Iterator[tuple[Image.Image, int]]:
             warnings.simplefilter("ignore")  # size limits are judged by the scan
             with open_image(path) as image:
                 turn = orientation(image)  # before the pixels: decoding may find another, behind them
+                # not CMYK: its inks are mixed by the profile, which asks for all four of them
+                if least and image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L"}:
+                    scale = least / max(image.size)
+                    image.draft(image.mode, (int(image.width * scale), int(image.height * scale)))
                 image.load()
                 yield image, turn
     except DatasetError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_SWITCH_S = 0.0005
+"""A thread that computes hands over after so long: the default lets a key wait 5 ms at every turn."""
+
 
 def run(
     project_root: Path,
@@ -25,8 +28,11 @@ def run(
     import sys
 
     from loratui.ui.app import LoratuiApp
+    from loratui.ui.memory import give_back_freed
     from loratui.ui.terminal import TerminalDriver, end_on_signals
 
+    give_back_freed()
+    sys.setswitchinterval(_SWITCH_S)
     app = LoratuiApp(project_root, open_run, replay, replay_share, TerminalDriver)
     end_on_signals(app.save_all, lambda: app._driver)
     app.run()

@@ -6,6 +6,8 @@ picture of the size it has on the screen.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,10 @@ PREVIEW_PX = 640
 """Longest side of a preview."""
 _LARGEST_PX = 4096
 """Longest side of what is zoomed into: 48 MB at most."""
+_KEPT_BYTES = 24 * 2**20
+"""Of previews, so that going back does not decode again: about 15 of them."""
+_kept: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
+_lock = threading.Lock()
 _DARK = [round(value * 0.35) for value in range(256)] * 3
 _TINT = (196, 32, 88)
 """Lies over what a mask leaves out: a colour that photographs seldom have."""
@@ -97,10 +103,18 @@ def _large(path: Path, shown: Shown) -> Image.Image:
     return tinted(image, mask_pixels(shown.mask, shown.bucket, shown.frame))
 
 
-@lru_cache(48)
-def _upright(path: str, _stamp: int, side: int) -> Image.Image:
-    image = open_rgb(Path(path))
+def _upright(path: str, stamp: int, side: int) -> Image.Image:
+    key = (path, stamp, side)
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    image = open_rgb(Path(path), least=side)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    with _lock:
+        _kept[key] = image
+        while sum(4 * kept.width * kept.height for kept in _kept.values()) > _KEPT_BYTES and len(_kept) > 1:
+            _kept.popitem(last=False)
     return image
 
 

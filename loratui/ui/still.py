@@ -13,13 +13,16 @@ from collections.abc import Iterator
 
 _lock = threading.Lock()
 _inside = 0
+_frozen = False
 
 
 @contextlib.contextmanager
 def making_rows() -> Iterator[None]:
     """Make many objects that stay: they are not walked while they are made, and never again."""
-    global _inside
+    global _inside, _frozen
     with _lock:
+        if _frozen and not _inside:
+            gc.collect()  # what is garbage now would be frozen with the rows, for good; those are not walked
         _inside += 1
         gc.disable()
     try:
@@ -29,4 +32,5 @@ def making_rows() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 gc.freeze()
+                _frozen = True
                 gc.enable()

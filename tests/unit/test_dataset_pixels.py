@@ -95,3 +95,21 @@ def test_damage_is_one_clear_error(tmp_path: Path) -> None:
         assert "\n" not in caught.value.message
     with pytest.raises(DatasetError, match="not there any more"):
         open_rgb(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_for_the_eye_is_decoded_at_a_fraction_and_looks_the_same(tmp_path: Path, mode: str) -> None:
+    wave = np.add.outer(np.arange(900), np.arange(1200)) / 9
+    grey = Image.fromarray((127 + 120 * np.sin(wave / 20)).astype(np.uint8))
+    picture = Image.merge("RGB", (grey, grey.rotate(90), Image.new("L", grey.size, 90))).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    whole, small = open_rgb(tmp_path / "a.jpg"), open_rgb(tmp_path / "a.jpg", least=300)
+    assert whole.size == (900, 1200)
+    # inks are mixed from all px
+    assert small.size == (whole.size if mode == "CMYK" else (225, 300))
+    assert open_rgb(tmp_path / "a.jpg", least=301).width >= 226
+    a = np.asarray(small.resize((45, 60), Image.Resampling.BOX), np.float32)
+    b = np.asarray(whole.resize((45, 60), Image.Resampling.BOX), np.float32)
+    assert float(np.abs(a - b).mean()) < 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from textual.worker import get_current_worker
 
 from loratui.dataset.framing import PLAIN, WHOLE, Box, Frame, with_box
 from loratui.errors import LoratuiError
-from loratui.ui import graphics, halfblock, text
+from loratui.ui import graphics, text
 from loratui.ui.painted import AsDrawn, Joined
+from loratui.ui.sharp import Place, Sharp, cells, sharp
 from loratui.ui.theme import palette
 
 if TYPE_CHECKING:
@@ -32,6 +34,25 @@ _PAN = 0.25
 """Share of what is in sight that one step moves by."""
 
 
+_one_at_a_time = threading.Lock()
+_Made = tuple[tuple[Any, ...], Sharp]
+
+
+def _decoded(path: Path, shown: Shown | None, part: Box) -> tuple[Image | None, str, float]:
+    """In a thread: the picture or why there is none, and the time of its file."""
+    from loratui.ui import preview
+
+    what = shown or preview.AS_IT_IS
+    try:
+        stamp = path.stat().st_mtime
+        made = preview.load(path, what) if part == WHOLE else preview.load_part(path, what, part)
+    except LoratuiError as error:
+        return None, error.message, 0.0
+    except OSError as error:
+        return None, str(error.strerror or error), 0.0
+    return made, "", stamp
+
+
 class ImageView(Widget):
     """Shows a picture file; decodes in a thread, and not before the cursor rests."""
 
@@ -41,9 +62,12 @@ class ImageView(Widget):
         """Another part of the picture is in sight."""
 
     class _Loaded(Message):
-        def __init__(self, asked: tuple[Any, ...], image: Image | None, problem: str) -> None:
+        def __init__(
+            self, asked: tuple[Any, ...], image: Image | None, problem: str, stamp: float, made: _Made | None
+        ) -> None:
             super().__init__()
             self.asked, self.image, self.problem = asked, image, problem
+            self.stamp, self.made = stamp, made
 
     def __init__(self, empty: str = "", *, outlined: bool = False, id: str | None = None) -> None:
         """Begin with nothing.
@@ -68,6 +92,9 @@ class ImageView(Widget):
         self._image: Image | None = None
         self._painted: tuple[Box | None, Box] = (None, WHOLE)
         """Box and part that belong to the picture on the screen."""
+        self._stamp = 0.0
+        self._made: _Made | None = None
+        """The picture as it is drawn, made by the thread that decoded it, and for what."""
         self._strips: list[Strip] | None = None
         self._left = 0
         self._timer: Timer | None = None
@@ -126,21 +153,21 @@ class ImageView(Widget):
     def _load(self) -> None:
         if self.path is None:
             return
-        path, part, asked = self.path, self._part, self._asked()
+        path, shown, asked, place = self.path, self.shown, self._asked(), self._place()
+        painted = (self.box, self._part)
 
         def work() -> None:
-            from loratui.ui import preview
-
-            shown = self.shown or preview.AS_IT_IS
-            try:
-                loaded = preview.load(path, shown) if part == WHOLE else preview.load_part(path, shown, part)
-                image, problem = loaded, ""
-            except LoratuiError as error:
-                image, problem = None, error.message
-            except OSError as error:
-                image, problem = None, str(error.strerror or error)
-            if not get_current_worker().is_cancelled:
-                self.post_message(self._Loaded(asked, image, problem))
+            worker = get_current_worker()
+            with _one_at_a_time:  # a photo takes a hundred megabytes while it is decoded
+                if worker.is_cancelled:
+                    return
+                image, problem, stamp = _decoded(path, shown, painted[1])
+                made = None
+                if image is not None and place is not None and not worker.is_cancelled:
+                    stored = (path, stamp, shown, *cells(image, place), *painted) in self._stored
+                    made = ((place, *painted), sharp(image, *painted, place, stored))
+            if not worker.is_cancelled:
+                self.post_message(self._Loaded(asked, image, problem, stamp, made))
 
         self.run_worker(work, thread=True, exclusive=True, group="decode", exit_on_error=False)
 
@@ -149,7 +176,7 @@ class ImageView(Widget):
         message.stop()
         if message.asked != self._asked():
             return
-        self._image = message.image
+        self._image, self._stamp, self._made = message.image, message.stamp, message.made
         self._painted = (self.box, self._part)
         if message.image is None:
             self.empty = message.problem
@@ -193,8 +220,9 @@ class ImageView(Widget):
         if self.zoom == 0:
             self._fit()
         else:
-            _, aspect = self._way()
-            room = (width * aspect, float(height))
+            place = self._place()
+            assert place is not None
+            room = (width * place.aspect, float(height))
             self._part, self._centre = window(self._shape, room, ZOOMS[self.zoom], self._centre)
         if self._part != before:
             self._load_soon(at_once=True)
@@ -225,73 +253,59 @@ class ImageView(Widget):
         if driver is not None and not driver.is_headless:
             driver.write(data)
 
-    def _way(self) -> tuple[graphics.Kind, float]:
-        """How pictures are drawn now, and the width of a cell over its height."""
+    def _place(self) -> Place | None:
+        """Where and how the picture is drawn now; None where there is no room."""
+        width, height = self.content_size
+        if width <= 0 or height <= 0:
+            return None
         ability: graphics.Graphics = getattr(self.app, "graphics", graphics.Graphics())
         hidden = self.app.screen is not self.screen  # a dialog lies over us
         kind: graphics.Kind = "halfblock" if hidden and ability.kind == "sixel" else ability.kind
-        return kind, 0.5 if kind == "halfblock" else ability.aspect
-
-    def _make(self) -> list[Strip]:
-        width, height = self.content_size
-        if self._image is None or width <= 0 or height <= 0:
-            return []
-        ability: graphics.Graphics = getattr(self.app, "graphics", graphics.Graphics())
-        kind, aspect = self._way()
-        columns, rows = halfblock.fitted(*self._image.size, width, height, aspect)
-        self._left = (width - columns) // 2
-        top = (height - rows) // 2
-        if kind == "tgp" and max(columns, rows) <= graphics.MAX_CELLS:
-            made = graphics.tgp_strips(self._store(columns, rows, ability), columns, rows)
-        elif kind == "sixel":
-            made = self._sixel(columns, rows, top, ability)
-        else:
-            made = halfblock.strips(self._drawn(columns, rows * 2), columns, rows)
-        return [Strip([])] * top + made
-
-    def _drawn(self, width: int, height: int) -> Image:
-        """The picture in the px it takes on the screen, what lies outside the box dark."""
-        from PIL import Image as Pillow
-
-        from loratui.ui import preview
-
-        assert self._image is not None
-        image = self._image.convert("RGB").resize((width, height), Pillow.Resampling.LANCZOS)
-        box, part = self._painted
-        if box is None or (box == WHOLE and not self._outlined):
-            return image
-        box = preview.inside(box, part)
-        image = preview.dimmed(image, box)
+        outline = None
         if self._outlined:
             red, green, blue = Color.parse(str(self.app.theme_variables["accent"])).get_truecolor()
-            image = preview.outlined(
-                image, box, (red, green, blue), 1 if height <= 2 * self.size.height else 2
-            )
-        return image
+            outline = (red, green, blue)
+        return Place(width, height, kind, ability, outline)
 
-    def _sixel(self, columns: int, rows: int, top: int, ability: graphics.Graphics) -> list[Strip]:
-        region = self.content_region
-        # sixel bands are six px high: a picture that ends inside the last cell never scrolls the screen
-        width, height = columns * ability.cell_width, rows * ability.cell_height // 6 * 6
-        data = graphics.sixel(self._drawn(width, height), width, height)
-        return graphics.sixel_strips(data, region.x + self._left, region.y + top, columns, rows)
+    def _make(self) -> list[Strip]:
+        place, image = self._place(), self._image
+        if image is None or place is None:
+            return []
+        made, self._made = self._made, None
+        stored = self._key(cells(image, place))
+        if made is None or made[0] != (place, *self._painted):
+            done = sharp(image, *self._painted, place, stored in self._stored)
+        else:
+            done = made[1]
+        self._left = (place.width - done.columns) // 2
+        top = (place.height - done.rows) // 2
+        return [Strip([])] * top + self._lines(done, place, stored, top)
 
-    def _store(self, columns: int, rows: int, ability: graphics.Graphics) -> int:
+    def _lines(self, done: Sharp, place: Place, stored: tuple[Any, ...], top: int) -> list[Strip]:
+        if done.strips:
+            return list(done.strips)
+        if done.sixel:
+            region = self.content_region
+            at = region.x + self._left, region.y + top
+            return graphics.sixel_strips(done.sixel, *at, done.columns, done.rows)
+        if stored not in self._stored:
+            if not done.png:  # it was there when this was begun, and is not any more
+                assert self._image is not None
+                done = sharp(self._image, *self._painted, place)
+            self._store(stored, done)
+        return graphics.tgp_strips(self._stored[stored], done.columns, done.rows)
+
+    def _key(self, size: tuple[int, int]) -> tuple[Any, ...]:
+        """What the terminal stores: this picture in so many cells."""
+        return (self.path, self._stamp, self.shown, *size, *self._painted)
+
+    def _store(self, key: tuple[Any, ...], done: Sharp) -> None:
         """Upload the picture once per size; drawing it again costs only its placeholder cells."""
-        assert self._image is not None and self.path is not None
-        stamp = self.path.stat().st_mtime if self.path.exists() else 0.0
-        key = (self.path, stamp, self.shown, columns, rows, *self._painted)
-        if key not in self._stored:
-            width, height = columns * ability.cell_width, rows * ability.cell_height
-            # the terminal enlarges it itself: px that the picture does not have would only cost time
-            share = min(1.0, max(self._image.size) / max(width, height))
-            sharp = self._drawn(max(1, round(width * share)), max(1, round(height * share)))
-            if len(self._stored) >= 16:
-                oldest = next(iter(self._stored))
-                self._write(graphics.tgp_delete(self._stored.pop(oldest)))
-            self._stored[key] = next(_idents)
-            self._write(graphics.tgp_upload(self._stored[key], graphics.encode_png(sharp), columns, rows))
-        return self._stored[key]
+        if len(self._stored) >= 16:
+            oldest = next(iter(self._stored))
+            self._write(graphics.tgp_delete(self._stored.pop(oldest)))
+        self._stored[key] = next(_idents)
+        self._write(graphics.tgp_upload(self._stored[key], done.png, done.columns, done.rows))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Sixel data goes around the line filters: they would read it as text."""
