@@ -51,8 +51,14 @@ def prepare_captions(
     return plan
 
 
-def start_captions(project: Project, plan: CaptionPlan, name: str = "") -> RunDir:
+def start_captions(project: Project, plan: CaptionPlan, name: str = "", queue: bool = False) -> RunDir:
     """Launch a detached caption run; it lives on when this process ends.
+
+    Args:
+        project: the project.
+        plan: captioners, settings and pictures.
+        name: what to call the run.
+        queue: wait for the run that has the CPU, too; for a GPU each run waits.
 
     Raises:
         RequestError: nothing to caption.
@@ -79,6 +85,7 @@ def start_captions(project: Project, plan: CaptionPlan, name: str = "") -> RunDi
         steps=len(plan.pictures),
         created=datetime.datetime.now(datetime.UTC).astimezone().isoformat(timespec="seconds"),
         version=loratui.__version__,
+        queue=queue,
     )
     try:
         write_plan(run.path, info, plan)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Register the commands."""
+    from loratui.cli.training import add_queue_options
+
     caption = commands.add_parser(
         "caption",
         help="describe pictures with models",
@@ -52,6 +54,7 @@ def add(commands: Any) -> None:
         metavar="PICTURE",
         help="only say what would be written for this picture; nothing is changed",
     )
+    add_queue_options(caption)
     caption.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     caption.add_argument("--json", action="store_true", help="print the result as JSON")
     caption.set_defaults(run=run_caption)
@@ -70,6 +73,7 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
     """Start a caption run, and follow it with --wait."""
     from loratui.caption.start import nothing_to_do, prepare_captions, start_captions
     from loratui.cli.places import project_at
+    from loratui.cli.queue import refuse_when_busy, say_place
     from loratui.config.presets import parse_set
 
     project = project_at(args.dir)
@@ -93,7 +97,10 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
         )
         out.line(nothing_to_do(plan))
         return 0
-    run = start_captions(project, plan, args.name)
+    if args.no_queue:
+        devices = [{"device": getattr(c.options, "device", "")} for c in plan.captioners]
+        refuse_when_busy({"captioner": {str(n): table for n, table in enumerate(devices) if table["device"]}})
+    run = start_captions(project, plan, args.name, args.queue)
     answer: dict[str, Any] = {
         "run": str(run.path),
         "id": run.id,
@@ -101,8 +108,9 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
         "left_out": left_out,
     }
     if not args.wait:
-        out.document(answer)
         out.line(f"Started {run.id}: {len(plan.pictures)} pictures.")
+        answer |= say_place(run, out)
+        out.document(answer)
         out.line(f"  loratui attach {run.id}   follows it here; `loratui {args.dir}` opens the app on it")
         return 0
     out.note(f"Started {run.id}: {len(plan.pictures)} pictures.")

@@ -61,6 +61,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         hub,
         operations,
         projects,
+        queue,
         review,
         runs,
         studio,
@@ -78,8 +79,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
-        training, projects, files, studio, framing, history, captions, review, runs, weights, operations,
-        catalog, configs, dryrun, caches, hub, doctor,
+        training, projects, files, studio, framing, history, captions, review, runs, queue, weights,
+        operations, catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:
         group.add(commands)

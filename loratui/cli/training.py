@@ -42,9 +42,19 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--on-nan", choices=("stop", "skip", "rollback"), help="what to do when the loss is no number"
     )
+    add_queue_options(train)
     train.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     train.add_argument("--json", action="store_true", help="print the result as JSON")
     train.set_defaults(run=run_train)
+
+
+def add_queue_options(parser: argparse.ArgumentParser) -> None:
+    """`--queue` and `--no-queue`, as `train` and `caption` take them."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--queue", action="store_true", help="wait for the CPU, too; for a GPU a run waits by itself"
+    )
+    either.add_argument("--no-queue", action="store_true", help="refuse when the device is taken")
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +73,7 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
 def run_train(args: argparse.Namespace, out: Output) -> int:
     """Start a training, and follow it with --wait."""
     from loratui.cli.places import lora_path, project_at
+    from loratui.cli.queue import refuse_when_busy, say_place
     from loratui.config.presets import parse_set
     from loratui.project.start import start_training
 
@@ -70,11 +81,14 @@ def run_train(args: argparse.Namespace, out: Output) -> int:
     given = [*args.settings, *([f"optimizer.on_nan={args.on_nan}"] if args.on_nan else [])]
     config = project.resolve(args.preset, parse_set(given))
     preset = project.preset if args.preset is None else args.preset
-    run = start_training(project, config, args.name, preset, args.device)
+    if args.no_queue:
+        refuse_when_busy({"memory": {"device": args.device or config.memory.device}})
+    run = start_training(project, config, args.name, preset, args.device, queue=args.queue)
     answer: dict[str, Any] = {"run": str(run.path), "id": run.id}
     if not args.wait:
-        out.document(answer)
         out.line(f"Started {run.id}.")
+        answer |= say_place(run, out)
+        out.document(answer)
         out.line(f"  loratui attach {run.id}   follows it here; `loratui {args.dir}` opens the app on it")
         return 0
     out.note(f"Started {run.id}.")

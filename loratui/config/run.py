@@ -27,6 +27,7 @@ class RunInfo:
         created: ISO 8601 time with offset.
         version: of loratui.
         score: scorer that judges pictures before and after (`demo`), empty for none.
+        queue: whether it waits its turn on the CPU, too.
     """
 
     id: str = ""
@@ -42,6 +43,7 @@ class RunInfo:
     created: str = ""
     version: str = ""
     score: str = ""
+    queue: bool = False
 
 
 def read_info(document: Document) -> RunInfo:

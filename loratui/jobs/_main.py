@@ -24,11 +24,17 @@ from types import FrameType
 from typing import IO, Any, NoReturn, cast
 
 from loratui.errors import LockedError, LoratuiError, RunError
-from loratui.runs import control
+from loratui.runs import control, queue
 from loratui.runs.control import Request
 from loratui.runs.directory import RunDir
 from loratui.runs.journal import Journal
-from loratui.runs.launch import identify, newest_checkpoint, open_attempt, refuse_while_alive
+from loratui.runs.launch import (
+    identify,
+    newest_checkpoint,
+    open_attempt,
+    refuse_while_alive,
+    run_document,
+)
 from loratui.runs.lock import RunLock
 from loratui.runs.plain import clean, clean_log
 from loratui.runs.state import ENDED, RunState
@@ -138,7 +144,7 @@ def _shell(main: Callable[[Context], None], run: RunDir) -> int:
             _log.error("%s %s", error.message, error.advice)
             return 2
         try:
-            with Journal(run) as journal:
+            with Journal(run) as journal, queue.job_locks(run, run_document(run)):
                 context = Context(run, journal)
                 stop.context = context
                 _take_over(context, main)

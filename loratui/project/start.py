@@ -136,6 +136,7 @@ def start_training(
     preset: str = "",
     device: str | None = None,
     score: str = "",
+    queue: bool = False,
 ) -> RunDir:
     """Launch a detached training; it lives on when this process ends.
 
@@ -146,6 +147,7 @@ def start_training(
         preset: name of the preset they came from, for the record.
         device: overrides memory.device.
         score: scorer that judges pictures before and after (`demo`), or empty.
+        queue: wait for the run that has the CPU, too; for a GPU each run waits.
 
     Raises:
         RequestError: with every problem, nothing made on disk.
@@ -157,12 +159,13 @@ def start_training(
     ready = prepare(project, config, device)
     spec = optimizer_spec(config.optimizer.name)
     python = job_python(spec.package if spec else "")
-    return launch(project, ready, name, preset, score, python)
+    return launch(project, ready, name, preset, score, python, queue=queue)
 
 
 def launch(
-    project: Project, ready: Ready, name: str, preset: str, score: str, python: str | None = None
-) -> RunDir:
+    project: Project, ready: Ready, name: str, preset: str, score: str, python: str | None = None,
+    queue: bool = False,
+) -> RunDir:  # fmt: skip
     """Make the run directory of a prepared training and start its job."""
     from loratui.runs import launch as launcher
     from loratui.runs.directory import RunDir
@@ -185,6 +188,7 @@ def launch(
         created=datetime.datetime.now(datetime.UTC).astimezone().isoformat(timespec="seconds"),
         version=loratui.__version__,
         score=score,
+        queue=queue,
     )
     try:
         write_run(run.config_path, info, ready.config)

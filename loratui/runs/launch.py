@@ -21,10 +21,17 @@ import msgspec
 import loratui
 from loratui.errors import LockedError, MissingPackageError, RequestError, RunError
 from loratui.paths import PACKAGE, config_dir
-from loratui.runs import control, spawn
+from loratui.runs import control, queue, spawn
+from loratui.runs.devices import wanted
 from loratui.runs.directory import RunDir
 from loratui.runs.journal import Journal
-from loratui.runs.liveness import LOG_MARK, observed_state, oom_counter, process_identity
+from loratui.runs.liveness import (
+    LOG_MARK,
+    is_left_behind,
+    observed_state,
+    oom_counter,
+    process_identity,
+)
 from loratui.runs.lock import RunLock
 from loratui.runs.state import ENDED, RunState
 
@@ -135,6 +142,8 @@ def refuse_while_alive(run: RunDir, state: RunState) -> None:
     """
     if not state.pid or state.state in ENDED:  # a launcher that named nobody has died: it held the lock
         return
+    if is_left_behind(state):
+        return
     if observed_state(state, run=run).state != "crashed":
         raise LockedError(
             f"The run {run.id} is in use by process {state.pid} on {state.host} ({state.state}).",
@@ -149,6 +158,10 @@ def _start(journal: Journal, job: str, python: str, env: dict[str, str] | None, 
     program = _program(python)
     open_attempt(journal, job, from_step)
     command = [sys.executable, "-I", "-S", str(spawn.__file__), str(run.log_path), str(run.path)]
+    want, me = wanted(run_document(run), {**os.environ, **(env or {})}), process_identity()
+    if want is not None:  # it waits for its device, then becomes the job
+        queue.enter(run, want, me)
+        command += [program, "-m", "loratui.jobs.queued", str(run.path)]
     command += [program, "-m", module, str(run.path)]
     try:
         done = subprocess.run(
@@ -164,12 +177,16 @@ def _start(journal: Journal, job: str, python: str, env: dict[str, str] | None, 
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = str(error)
     if problem:
+        if want is not None:
+            queue.leave(run)
         reason = f"The job could not be started with {python}: {problem}."
         advice = "Check LORATUI_PYTHON or `jobs.python` in the user config."
         journal.write("state", state="failed", reason=reason, advice=advice)
         raise RunError(reason, advice)
     pid = int(done.stdout)
     identify(journal, pid, launcher=True)
+    if want is not None:
+        queue.hand_over(run, me, process_identity(pid))
     return pid
 
 
@@ -234,6 +251,7 @@ def _environment(run: RunDir, attempt: int, changes: dict[str, str] | None) -> d
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # a fault before the job can say so itself
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cuda:1 is the GPU that nvidia-smi and the queue call 1
         "PYTHONSAFEPATH": "1",  # the job's folder is the run's: nothing in it is code
         "LORATUI_RUN": str(run.path),
         "LORATUI_ATTEMPT": str(attempt),

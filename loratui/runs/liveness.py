@@ -165,8 +165,10 @@ def observed_state(
         run: its directory, to read the heartbeat and the log of a crash.
         beat: unix time of the newest heartbeat, when the caller knows it.
     """
-    if state.state in ENDED or state.state in {"queued", "held"}:
+    if state.state in ENDED:
         return state
+    if state.state in {"queued", "held"}:
+        return _observed_waiting(state)
     now = time.time() if now is None else now
     last = state.updated_at
     if not state.pid:
@@ -188,6 +190,23 @@ def observed_state(
             state, f"No sign of life from {state.host} for {age:.0f} s: the machine or its disk is away."
         )
     return _crashed(state, _cause(state, run))
+
+
+def _observed_waiting(state: RunState) -> RunState:
+    """A run in the queue: a restart of the machine holds it, a kill ends it."""
+    if is_left_behind(state):
+        reason = "The machine was restarted while the run waited in the queue."
+        advice = f"Let it wait again with `loratui queue release {state.run_id}`, or press r."
+        return replace(state, state="held", reason=reason, advice=advice)
+    if state.pid and is_alive(state) is False:
+        return _crashed(state, "Its process was killed while it waited in the queue.")
+    return state
+
+
+def is_left_behind(state: RunState) -> bool:
+    """Whether the run waits in the queue and its process went with a restart of this machine."""
+    waits = state.state in {"queued", "held"} and state.pid > 0
+    return waits and state.host == host_name() and is_alive(state) is None
 
 
 def newest_beat(run: RunDir) -> float:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import time
 import weakref
 from pathlib import Path
@@ -42,6 +43,8 @@ class FileLock:
         self.path = path
         self.what = what
         self.run = run
+        self.notes: dict[str, str] = {}
+        """What stands in the file beside the holder."""
         self._fd = -1
         self._soft: Any = None
 
@@ -126,7 +129,7 @@ class FileLock:
         if same and (named is None or named == me or not self._lives(named)):
             with contextlib.suppress(OSError):  # on a full disk the lock holds without a name
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, msgspec.json.encode({**me.as_dict(), "since": time.time()}), 0)
+                os.pwrite(fd, msgspec.json.encode({**me.as_dict(), **self.notes, "since": time.time()}), 0)
             self._fd = fd
             return True
         os.close(fd)
@@ -176,9 +179,14 @@ class RunLock(FileLock):
 
 
 class DeviceLock(FileLock):
-    """The lock of one accelerator of this machine, `cuda` or `cuda:N`; the CPU needs none."""
+    """The lock of one device of this machine, `cuda`, `cuda:N` or `cpu` (which only queued runs wait for).
 
-    def __init__(self, device: str) -> None:
+    Args:
+        device: its name.
+        holder: the run it is taken for, which the file names.
+    """
+
+    def __init__(self, device: str, holder: RunDir | None = None) -> None:
         name = "cuda:0" if device == "cuda" else device
         folder = state_dir() / "devices"
         try:
@@ -189,7 +197,28 @@ class DeviceLock(FileLock):
                 f"Check that you may write in {folder.parent}, or set LORATUI_STATE to another folder.",
             ) from error
         # the state folder may lie in a home that several machines share
-        super().__init__(folder / f"{host_name()}-{name.replace(':', '-')}.lock", f"The device {name}")
+        file = f"{host_name()}-{re.sub('[^A-Za-z0-9._-]', '-', name)}.lock"
+        super().__init__(folder / file, f"The device {name}")
+        self.device = name
+        self.notes = {"device": name, "run": str(holder.path) if holder is not None else ""}
+
+    def pass_on(self) -> int:
+        """Let the lock outlive an `exec` of this process; returns the descriptor that holds it."""
+        os.set_inheritable(self._fd, True)
+        return self._fd
+
+    def adopt(self, fd: int) -> bool:
+        """Take over the descriptor that this process held the lock with before its `exec`."""
+        try:
+            here, there = os.fstat(fd), self.path.stat()
+        except OSError:
+            return False
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            return False
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        _held.add(self)
+        return True
 
 
 def owner(path: Path) -> Identity | None:

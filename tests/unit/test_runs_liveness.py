@@ -76,9 +76,17 @@ def test_a_living_run_is_left_alone_and_a_dead_one_crashed() -> None:
     assert "SIGKILL" in seen.reason and "loratui resume r" in seen.advice
 
 
-@pytest.mark.parametrize("name", ["finished", "stopped", "failed", "queued", "held"])
-def test_ended_and_waiting_runs_need_no_process(name: str) -> None:
+@pytest.mark.parametrize("name", ["finished", "stopped", "failed"])
+def test_ended_runs_need_no_process(name: str) -> None:
     assert observed_state(running(state=name, pid=dead_pid())).state == name
+
+
+@pytest.mark.parametrize("name", ["queued", "held"])
+def test_a_process_waits_for_a_queued_run(name: str) -> None:
+    assert observed_state(running(state=name, pid=0)).state == name  # never launched
+    assert observed_state(running(state=name)).state == name
+    killed = observed_state(running(state=name, pid=dead_pid()))
+    assert killed.state == "crashed" and "while it waited" in killed.reason
 
 
 def test_other_hosts_are_told_by_the_heartbeat(run: RunDir) -> None:
