@@ -5,7 +5,7 @@ First what costs time only, then what changes a little of what is trained, last 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from loratui.plan.memory import GIB, estimate
 from loratui.plan.sizes import Sizes
 
 _EIGHT_BIT = {"adamw": "adamw8bit", "lion": "lion8bit"}
-_SPARE = 0.95
+SPARE = 0.95
 """Share of the memory that may be planned for."""
 
 
@@ -37,7 +37,9 @@ class Smaller:
         return " with ".join(f"{path} = {_toml(value)}" for path, value in self.changes.items())
 
 
-def smaller(config: RunConfig, size: Sizes, area_px: int, capacity: float) -> list[Smaller]:
+def smaller(
+    config: RunConfig, size: Sizes, area_px: int, capacity: float, leave: Collection[str] = ()
+) -> list[Smaller]:
     """Steps down from settings that did not fit, each on top of the last, up to the first that should fit.
 
     Args:
@@ -45,6 +47,7 @@ def smaller(config: RunConfig, size: Sizes, area_px: int, capacity: float) -> li
         size: counts of numbers.
         area_px: area of the largest bucket in px.
         capacity: bytes of the device. The estimate is scaled so that `config` needs at least that.
+        leave: dotted paths of settings that shall stay as they are.
 
     Returns:
         Steps, the last one fitting; all there are when none does.
@@ -53,13 +56,15 @@ def smaller(config: RunConfig, size: Sizes, area_px: int, capacity: float) -> li
     scale = max(1.0, limit / estimate(config, size, area_px).total_gib)
     found: list[Smaller] = []
     for changes in _changes(config):
+        if not changes.keys().isdisjoint(leave):
+            continue
         config = _with(config, changes)
         if "data.resolution" in changes:
             area_px = min(area_px, config.data.resolution**2)
         if not config.network.text_encoder and "network.text_encoder" in changes:
             size = replace(size, lora=int(size.lora * _UNET_SHARE))
         total = scale * estimate(config, size, area_px).total_gib
-        found.append(Smaller(changes, total, total <= _SPARE * limit))
+        found.append(Smaller(changes, total, total <= SPARE * limit))
         if found[-1].fits:
             break
     return found
@@ -84,6 +89,8 @@ def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
         yield {"memory.base_weights": "fp8"}
     if family is not None and memory.blocks_to_swap < family.blocks // 2:
         yield {"memory.blocks_to_swap": family.blocks // 2}
+    if family is not None and memory.blocks_to_swap < family.blocks:
+        yield {"memory.blocks_to_swap": family.blocks}
     side = data.resolution
     step = data.bucket_step
     while (lower := side * 3 // 4 // step * step) >= max(step, data.min_bucket):

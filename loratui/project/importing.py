@@ -212,7 +212,7 @@ def _import_layout(
 
 def _has_list(source: Path) -> bool:
     """Whether an archive holds a list that tells what its pictures are: names only are looked at."""
-    names = [PurePosixPath(name.replace("\\", "/")) for name in _names(source)]
+    names = [PurePosixPath(name.replace("\\", "/")) for name in names_in(source)]
     tops = {name.parts[0] for name in names if name.parts and not name.name.startswith(".")} - {"__MACOSX"}
     depth = 2 if len(tops) == 1 else 1  # one folder may wrap it all
     lists = [n for n in names if len(n.parts) <= depth and n.suffix.lower() in {*_LISTS, ".toml", ".json"}]
@@ -258,10 +258,10 @@ def _tops(source: Path) -> set[str]:
     """Names of the folders at the top of a folder or archive."""
     if source.is_dir():
         return {p.name for p in source.iterdir() if p.is_dir()}
-    return {parts[0] for name in _names(source) if len(parts := PurePosixPath(name).parts) > 1}
+    return {parts[0] for name in names_in(source) if len(parts := PurePosixPath(name).parts) > 1}
 
 
-def _names(archive: Path) -> list[str]:
+def names_in(archive: Path) -> list[str]:
     """What an archive holds; nothing when it cannot be read: the import itself says what is wrong with it."""
     try:
         if archive.name.lower().endswith(".zip"):

@@ -34,8 +34,13 @@ def run(
     give_back_freed()
     sys.setswitchinterval(_SWITCH_S)
     app = LoratuiApp(project_root, open_run, replay, replay_share, TerminalDriver)
-    end_on_signals(app.save_all, lambda: app._driver)
-    app.run()
+    while True:
+        end_on_signals(app.save_all, lambda: app._driver)  # noqa: B023 - the app of this round
+        app.run()
+        if app.onward is None:
+            break
+        folder, came_from = app.onward
+        app = LoratuiApp(folder, driver_class=TerminalDriver, came_from=came_from)
     job = app.job_state
     if (
         job is not None

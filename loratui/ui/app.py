@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
@@ -18,6 +18,9 @@ from loratui.ui.messages import GraphicsKnown, Said
 from loratui.ui.screens.room import Room
 from loratui.ui.theme import DARK, LIGHT
 from loratui.ui.watching import Watching
+
+if TYPE_CHECKING:
+    from loratui.runs.directory import RunDir
 
 MARKER = "loratui.toml"
 
@@ -72,6 +75,7 @@ class LoratuiApp(Watching):
             show=False,
             priority=True,
         ),
+        Action("app.new", "", "app.new_project", "new project", "Make a new project, beside this one"),
         Action("app.light", "", "app.light", "light", "Change between the dark and the light theme"),
         Action("app.rescan", "", "app.rescan", "rescan", "Read pictures and captions again"),
         Action(
@@ -92,6 +96,7 @@ class LoratuiApp(Watching):
         replay: Path | None = None,
         replay_share: float | None = None,
         driver_class: Any = None,
+        came_from: Path | None = None,
     ) -> None:
         """Build the app; nothing is read yet.
 
@@ -101,14 +106,18 @@ class LoratuiApp(Watching):
             replay: a run directory to play as a recording.
             replay_share: freeze the recording at this share of its time, 0 to 1.
             driver_class: the terminal driver, for tests.
+            came_from: the project that the wizard was called from; escape goes back to it.
         """
         watched = replay is not None or open_run is not None
-        begun = (project_root / MARKER).is_file()
+        begun = (project_root / MARKER).is_file() and came_from is None
         # the first room is Textual's default screen: an empty one before it would cost a tenth of the start
         self.DEFAULT_MODE = "monitor" if watched else "dataset" if begun else "first"  # type: ignore[misc]
         self.graphics = Graphics()  # before Textual's own set-up, which may draw
         super().__init__(project_root, open_run, replay, replay_share, driver_class)
         self._trail: list[str] = []
+        self._came_from = came_from
+        self.onward: tuple[Path, Path | None] | None = None
+        """Where to go on when this app has ended: a folder, and for the wizard the project before it."""
         self._guard = text.TerminalGuard()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
@@ -190,6 +199,31 @@ class LoratuiApp(Watching):
         """Leave; runs are detached and go on."""
         self.save_all()
         self.exit()
+
+    def action_new_project(self) -> None:
+        """The wizard, for a project beside this one, in an app of its own: nothing of this one stays."""
+        if self.current_mode == "first":
+            return
+        self.save_all()
+        self.onward = (self.root.parent, self.root)
+        self.exit()
+
+    def leave_wizard(self) -> None:
+        """Back to the project that the wizard was called from; without one it stays."""
+        if self._came_from is None:
+            self.notify("ctrl+q leaves.")
+            return
+        self.onward = (self._came_from, None)
+        self.exit()
+
+    async def enter_project(self, root: Path, room: str, run: RunDir | None = None) -> None:
+        """Open the project that the wizard made, in a room, and watch its run."""
+        self.root, self._came_from = root, None
+        self.open_project()
+        if run is not None:
+            self.observe(run)
+        self._trail = ["dataset"] if room != "dataset" else []
+        await self.switch_mode(room)
 
     def action_help(self) -> None:
         """Show all keys of this screen."""

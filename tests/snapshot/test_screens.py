@@ -218,7 +218,7 @@ async def test_first_minute(size: tuple[int, int], tmp_path: Path) -> None:
     app = LoratuiApp(tmp_path / "new")
     async with app.run_test(size=size) as pilot:
         shown = (await rest(app, pilot)).replace(str(tmp_path), "")
-        assert "Base model" in shown and "Trigger" in shown and "make the project" in shown
+        assert "Base" in shown and "Trigger" in shown and "The project will be in" in shown
 
 
 async def test_empty_states_say_what_to_do(tmp_path: Path) -> None:

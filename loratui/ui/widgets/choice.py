@@ -27,6 +27,9 @@ class Choice(Canvas, can_focus=True):
     class Submitted(Message):
         """Enter."""
 
+    class Changed(Message):
+        """Another one was chosen."""
+
     def __init__(self, choices: tuple[str, ...], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.choices = choices
@@ -37,10 +40,16 @@ class Choice(Canvas, can_focus=True):
         """The chosen word."""
         return self.choices[self.chosen]
 
+    def offer(self, choices: tuple[str, ...], chosen: int = 0) -> None:
+        """Other words to choose from."""
+        self.choices, self.chosen = choices, chosen
+        self.redraw()
+
     def action_step(self, by: int) -> None:
         """The next or previous choice."""
         self.chosen = (self.chosen + by) % len(self.choices)
         self.redraw()
+        self.post_message(self.Changed())
 
     def action_submit(self) -> None:
         """Go on."""
@@ -59,6 +68,7 @@ class Choice(Canvas, can_focus=True):
             if offset is not None and at <= offset.x < at + len(word) + 4:
                 self.chosen = index
                 self.redraw()
+                self.post_message(self.Changed())
             at += len(word) + 4
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
