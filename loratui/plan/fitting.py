@@ -53,7 +53,8 @@ class Shortage:
             advice = f"Still {self.after_gib:.1f} GiB with {listed}: take a smaller base or a larger card."
         else:
             advice = "Take a smaller base or a larger card."
-        return Problem("memory", "too-large", "error", message, advice=advice)
+        fix = self.changes if self.fits else {}
+        return Problem("memory", "too-large", "error", message, advice=advice, fix=fix)
 
 
 def shortage(plan: Plan, capacity_gib: float, leave: Collection[str] = ()) -> Shortage | None:

@@ -93,6 +93,15 @@ class Proposal:
         return [p for p in self.problems if p.severity == "error"]
 
     @property
+    def fix(self) -> dict[str, Any]:
+        """Changes that mend what keeps it from starting; with nothing of that, what it is warned of."""
+        for severity in ("error", "warning"):
+            fix = {k: v for p in self.problems if p.severity == severity for k, v in p.fix.items()}
+            if fix:
+                return fix
+        return {}
+
+    @property
     def is_demo(self) -> bool:
         """Whether it is the bundled example as it comes."""
         return self.answers.base == DEMO and self.answers.pictures in {"", BUNDLED}

@@ -13,7 +13,6 @@ from loratui.ui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:
     from loratui.errors import Problem
-    from loratui.plan.fitting import Shortage
     from loratui.project.proposal import Proposal
 
 _LABEL = 10
@@ -52,8 +51,10 @@ class ProposalPanel(Canvas, can_focus=True):
             return [[], [(self.waiting, colours.accent)]]
         rows: list[Row] = []
         key = colours.accent + Style(bold=True)
-        if made.short is not None and made.short.fits:
-            rows.append([("f", key), (f" makes it fit: {_fix(made.short)}", colours.text)])
+        if made.fix:
+            words = f"{'makes it fit' if made.short is not None else 'mends it'}: {_fix(made)}"
+            parts = text.wrap(words, max(10, width - 2), most=3)
+            rows += [[("f " if at == 0 else "  ", key), (p, colours.text)] for at, p in enumerate(parts)]
         if not made.errors:
             rows.append([("enter", key), (" starts the training", colours.text)])
         else:
@@ -61,9 +62,10 @@ class ProposalPanel(Canvas, can_focus=True):
         return [[], *rows]
 
 
-def _fix(short: Shortage) -> str:
-    parts = (f"{path.rpartition('.')[2]} {_value(value)}" for path, value in short.changes.items())
-    return f"{', '.join(parts)} -> {figures.gib(short.after_gib)} G"
+def _fix(made: Proposal) -> str:
+    parts = (f"{path.rpartition('.')[2]} {_value(value)}" for path, value in made.fix.items())
+    after = f" → {figures.gib(made.short.after_gib)} G" if made.short is not None else ""
+    return ", ".join(parts) + after
 
 
 def _value(value: object) -> str:

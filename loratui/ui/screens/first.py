@@ -71,7 +71,7 @@ class FirstRoom(Room):
         Action("first.next", "ctrl+s", "summary", "plan", "See what the answers lead to", priority=True),
         Action("first.browse", "f2,ctrl+o", "browse", "browse", "Look for it on the disk", priority=True),
         Action("first.start", "enter", "start", "start", "Make the project and start the training"),
-        Action("first.fix", "f", "fix", "make it fit", "Change what is needed so that it fits the card"),
+        Action("first.fix", "f", "fix", "mend", "Change the settings so that it fits the card and can start"),
         Action("first.preset", "c", "preset", "preset", "Take another preset of this family"),
         Action("first.make", "d", "make", "only make", "Make the project and look at its pictures first"),
         Action("first.back", "escape", "back", "back", "Back to the answers, or to the project before"),
@@ -357,11 +357,11 @@ class FirstRoom(Room):
         made = self.query_one(ProposalPanel).proposal
         if made is None or self._busy:
             return
-        if made.short is None or not made.short.fits:
-            self.notify("It fits as it is." if made.short is None else "No change makes it fit.")
+        if not made.fix:
+            self.notify("No setting mends that." if made.problems else "Nothing is to mend.")
             return
-        self._changes |= made.short.changes
-        self._propose("Making it fit…")
+        self._changes |= made.fix
+        self._propose("Mending…")
 
     def action_preset(self) -> None:
         """Choose another preset."""
@@ -402,7 +402,7 @@ class FirstRoom(Room):
             return
         if made.errors:
             first = made.errors[0]
-            fix = "\nf makes it fit." if made.short is not None and made.short.fits else f"\n{first.advice}"
+            fix = "\nf mends it." if first.fix else f"\n{first.advice}"
             self.notify(first.message + fix, title="cannot start", severity="error")
             return
         self._make(made, start=True)
