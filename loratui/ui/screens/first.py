@@ -264,7 +264,7 @@ class FirstRoom(Room):
             return
         card = self._cards[self.query_one("#card-choice", Choice).chosen]
         if card.cpu:
-            words = f"no GPU: {card.gib:.0f} G of main memory, which suits the demo and patient people"
+            words = f"no GPU: {card.gib:.0f} G of main memory, slow for all but the demo"
         elif card.name:
             words = f"found here: {card.name}, {card.gib:.1f} G"
         else:
@@ -280,6 +280,8 @@ class FirstRoom(Room):
     @on(Input.Submitted)
     @on(Choice.Submitted)
     def _next(self) -> None:
+        if self.has_class("-summary"):
+            return
         if self.focused is not None and self.focused.id == "trigger":
             self.action_summary()
         else:
@@ -289,7 +291,8 @@ class FirstRoom(Room):
         """To another question."""
         now = self.focused.id if self.focused is not None else None
         at = _FIELDS.index(now) if now in _FIELDS else 0
-        self.query_one(f"#{_FIELDS[max(0, min(len(_FIELDS) - 1, at + by))]}").focus()
+        # at once: keys that came in a burst are answered one by one, and each goes on from here
+        self.set_focus(self.query_one(f"#{_FIELDS[max(0, min(len(_FIELDS) - 1, at + by))]}"))
 
     def action_browse(self) -> None:
         """Look around on the disk, for pictures when that is the question, else for a base."""
@@ -309,7 +312,7 @@ class FirstRoom(Room):
         """Preset and plan of these answers."""
         self._say_problem("")
         self.add_class("-summary")
-        self.query_one(ProposalPanel).focus()
+        self.set_focus(self.query_one(ProposalPanel))
         self._propose("Making the plan…")
         self.refresh_bindings()
 
