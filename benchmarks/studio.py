@@ -8,7 +8,9 @@ Then, each figure beside its target:
 scan   headers a second into an empty index, the files in the page cache, in a fresh process
 open   a pty, from spawn: first frame, and complete list from the index of the last time
 keys   a pty, while pictures are measured and thumbnails made: from key to the frame that shows its effect:
-       moving in the list and in the grid, typing in the filter and in the caption editor
+       the cursor on another row of the list or label of the grid, as fast as a key repeats; letters typed
+       into the filter and the caption editor; `lone` keys, half a second apart, and how long after them
+       the name of the picture stands above its preview
 edit   seconds to plan and to write a tag into all captions, and to undo it, each byte compared
 """
 
@@ -18,6 +20,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -33,9 +36,14 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT), str(ROOT / "benchmarks")]
 
 from pty_probe import PtyProgram  # noqa: E402
 from studio_collection import make, name_of  # noqa: E402
+from textual.color import Color  # noqa: E402
+
+from loratui.ui.theme import DARK  # noqa: E402
 
 PARTS = ("scan", "open", "keys", "edit")
-_MOVES = 60
+_MOVES, _LONE = 60, 20
+_CURSOR = b"48;2;%d;%d;%dm" % Color.parse(DARK.variables["cursor-back"]).rgb
+"""The ground under the cursor, as it stands before a text on it."""
 _SCAN = """
 import sys, time
 from loratui.project.collection import Collection
@@ -160,8 +168,9 @@ class Bench:
             assert p.wait_text(f"{self.count:,} pictures") and p.wait_text("measuring", 60)
             p.listen(1.0)
             found["list"] = self._moves(p, "down", 0)
+            found["lone"], shown = self._lone(p, _MOVES)
             p.press("t", 1.0)
-            found["grid"] = self._moves(p, "right", _MOVES)
+            found["grid"] = self._moves(p, "right", _MOVES + _LONE)
             found["grid"] += self._pages(p)
             p.press("t", 0.5)
             p.press("home", 0.5)
@@ -176,6 +185,7 @@ class Bench:
             children, app = p.rss(), _rss(p.pid)
         out: dict[str, float] = {"rss_app_mib": app, "rss_with_worker_mib": children}
         found["all"] = [value for values in found.values() for value in values]
+        out["picture_shown_p95_ms"] = 1000 * percentile(shown, 0.95)
         for name, values in found.items():
             out |= {
                 f"keys_{name}_p50_ms": 1000 * percentile(values, 0.5),
@@ -194,20 +204,34 @@ class Bench:
         db.close()
 
     def _moves(self, p: PtyProgram, key: str, start: int) -> list[float]:
-        """One picture on, until its whole name stands in a frame; the grid has no room for it."""
+        """One picture on, until its row, or its label in the grid, is painted as that of the cursor."""
         return [
-            _until(p, key, name_of(number).encode())
+            _until(p, key, _cursor_on(number))
             for number in range(start + 1, start + _MOVES + 1)
             if number < self.count
         ]
 
+    def _lone(self, p: PtyProgram, start: int) -> tuple[list[float], list[float]]:
+        """Keys that nothing else comes after: until the row is painted, and until the picture's title is."""
+        painted, shown = [], []
+        for number in range(start + 1, start + _LONE + 1):
+            begin, at = time.perf_counter(), len(p.raw)
+            painted.append(_until(p, "down", _cursor_on(number), then=0))
+            _wait(p, re.compile(re.escape(name_of(number).encode())), at, begin)
+            shown.append(time.perf_counter() - begin)
+            p.listen(0.5)
+        return painted, shown
+
     def _pages(self, p: PtyProgram) -> list[float]:
-        """Pages of thumbnails that are not made yet; every picture is another, so the first byte counts."""
-        out = []
+        """Pages of thumbnails that are not made yet, until the cursor stands on another of them."""
+        here, out = _cursor_on(_MOVES + _LONE + _MOVES), []
         for key in ("pagedown",) * 15 + ("pageup",) * 5:
-            painted = p.key(key, quiet=0.05)[0]
-            assert painted is not None
-            out.append(painted)
+            at = len(p.raw)
+            out.append(
+                _until(p, key, re.compile(_CURSOR + rb"(?!" + here.pattern[len(_CURSOR) :] + rb")\d{6}-"))
+            )
+            found = re.findall(_CURSOR + rb"(\d{6})-", bytes(p.raw[at:]))
+            here = _cursor_on(int(found[-1]))
         return out
 
     def _typed(self, p: PtyProgram, words: str, before: str) -> list[float]:
@@ -220,7 +244,7 @@ class Bench:
             if letter == " ":  # nothing to see
                 p.press(letter, 0.05)
                 continue
-            out.append(_until(p, letter, shown.encode()))
+            out.append(_until(p, letter, re.compile(re.escape(shown.encode()))))
             if at % 10 == 0:
                 p.listen(0.4)
         return out
@@ -241,19 +265,28 @@ class Bench:
         return whole.hexdigest()
 
 
-def _until(p: PtyProgram, key: str, needle: bytes) -> float:
-    """Seconds from a key to a frame with these words in it."""
+def _cursor_on(number: int) -> re.Pattern[bytes]:
+    """The name of a picture on the ground that the cursor has."""
+    return re.compile(_CURSOR + b"%06d-" % number)
+
+
+def _until(p: PtyProgram, key: str, needle: re.Pattern[bytes], then: float = 0.03) -> float:
+    """Seconds from a key to a frame with this in it; `then` as long as until a key repeats."""
     while p.pump(0) > 0:
         pass
     start, begin = len(p.raw), time.perf_counter()
     p.press(key, 0)
-    while p.raw.find(needle, start) < 0:
+    _wait(p, needle, start, begin)
+    seconds = time.perf_counter() - begin
+    p.listen(then)
+    return seconds
+
+
+def _wait(p: PtyProgram, needle: re.Pattern[bytes], start: int, begin: float) -> None:
+    while not needle.search(p.raw, start):
         left = begin + 5 - time.perf_counter()
         if left <= 0 or p.pump(left) < 0:
-            raise SystemExit(f"{key!r} did not bring {needle.decode()!r}\n" + "\n".join(p.screen()))
-    seconds = time.perf_counter() - begin
-    p.listen(0.03)  # as fast as a key repeats
-    return seconds
+            raise SystemExit(f"{needle.pattern!r} did not come\n" + "\n".join(p.screen()))
 
 
 def _rss(pid: int) -> float:

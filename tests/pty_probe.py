@@ -311,14 +311,16 @@ class PtyProgram:
         return scr
 
     def rss(self):
+        """MiB of the program and all its descendants."""
         total, todo = 0, [self.pid]
         while todo:
             p = todo.pop()
             try:
                 with open(f"/proc/{p}/status") as f:
                     total += next(int(x.split()[1]) for x in f if x.startswith("VmRSS"))
-                with open(f"/proc/{p}/task/{p}/children") as f:
-                    todo += [int(x) for x in f.read().split()]
+                for task in os.listdir(f"/proc/{p}/task"):  # a thread's children are its own
+                    with open(f"/proc/{p}/task/{task}/children") as f:
+                        todo += [int(x) for x in f.read().split()]
             except (OSError, StopIteration):
                 pass
         return total / 1024

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.color import Color, ColorSystem
 from rich.segment import Segment
 from rich.style import Style
@@ -179,6 +180,15 @@ class Joined(_Lazy):
                 out.append(self.crop(at, cut))
                 at = cut
         return out
+
+
+def croppable(strip: Strip) -> bool:
+    """Whether a piece may be cut off at its left: no sixel picture gets lost, no wide character is halved."""
+    if isinstance(strip, Blocks):
+        return True
+    if isinstance(strip, Joined):
+        return all(map(croppable, strip.parts))
+    return all(part.control is None and cell_len(part.text) == len(part.text) for part in strip)
 
 
 class AsDrawn(StylesCache):

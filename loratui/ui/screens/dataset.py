@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,6 +10,8 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.timer import Timer
+from textual.widget import Widget
 
 from loratui.dataset.query import FIELDS, parse_sort, sort_to_text
 from loratui.dataset.query.sort import SortKey
@@ -30,6 +33,10 @@ from loratui.ui.widgets.picture_list import PictureList
 from loratui.ui.widgets.picture_pane import PicturePane
 from loratui.ui.widgets.shelf_line import ShelfLine
 from loratui.ui.widgets.tag_panel import VIEWS, TagPanel
+
+
+_HELD_S, _REST_S = 0.12, 0.06
+"""Moves that come faster are those of a held-down key, which rests after so long."""
 
 
 class DatasetRoom(DatasetDeeds):
@@ -58,6 +65,13 @@ class DatasetRoom(DatasetDeeds):
     DatasetRoom.-narrow #left { width: 1fr; }
     DatasetRoom.-narrow #right { width: 1fr; }
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._behind = False
+        """Whether picture and caption are still those of where the cursor was."""
+        self._moved_at = 0.0
+        self._resting: Timer | None = None
 
     def body(self) -> ComposeResult:
         """Counts; filter, list, grid, tags; picture, caption; the line for commands."""
@@ -174,6 +188,7 @@ class DatasetRoom(DatasetDeeds):
 
     def _show_current(self) -> None:
         row = self.current
+        self._behind = False
         self.here = row.known.path if row is not None else Path()
         self.query_one(PicturePane).show(row)
         self.query_one(CaptionPane).show(row.known.path if row is not None and not row.known.code else None)
@@ -190,8 +205,32 @@ class DatasetRoom(DatasetDeeds):
 
     @on(LineList.Moved, "#pictures,#grid")
     def _moved(self, event: LineList.Moved) -> None:
-        if event.source is self.view:
+        """The cursor is painted first; picture and caption follow, under a held-down key when it rests."""
+        if event.source is not self.view:
+            return
+        row, now = self.current, time.monotonic()
+        self.here = row.known.path if row is not None else Path()
+        held, self._moved_at = now - self._moved_at < _HELD_S, now
+        self._behind = True
+        if self._resting is not None:
+            self._resting.stop()
+        if held:
+            self._resting = self.set_timer(_REST_S, self.follow_cursor)
+        else:
+            self.call_after_refresh(self.follow_cursor)
+
+    def follow_cursor(self) -> None:
+        """Picture and caption of the row under the cursor, if they are not shown yet."""
+        if self._behind:
             self._show_current()
+
+    def set_focus(
+        self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False
+    ) -> None:
+        """Whatever gets the next key, it gets it for the picture under the cursor."""
+        if self.is_mounted:
+            self.follow_cursor()
+        super().set_focus(widget, scroll_visible, from_app_focus)
 
     @on(LineList.Chosen, "#pictures,#grid")
     def _chosen(self) -> None:

@@ -55,6 +55,7 @@ class DatasetDeeds(DatasetFrames):
 
     def action_edit(self) -> None:
         """Put the cursor into the caption."""
+        self.follow_cursor()
         editor = self.query_one(CaptionEditor)
         if editor.picture is not None:
             editor.focus()

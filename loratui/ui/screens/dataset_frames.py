@@ -36,10 +36,12 @@ class DatasetFrames(DatasetSteps):
 
     def action_sight(self) -> None:
         """The picture, or what the trainer sees of it."""
+        self.follow_cursor()
         self.query_one(PicturePane).turn_sight()
 
     def action_zoom(self, by: int) -> None:
         """Nearer, farther, or with 0 the whole picture."""
+        self.follow_cursor()
         view = self.query_one(ImageView)
         if by:
             view.zoom_by(by)

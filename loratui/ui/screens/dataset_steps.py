@@ -42,6 +42,10 @@ class DatasetSteps(Room):
         """The row under the cursor."""
         raise NotImplementedError
 
+    def follow_cursor(self) -> None:
+        """Picture and caption of the row under the cursor, if they are not shown yet."""
+        raise NotImplementedError
+
     @property
     def trigger(self) -> str:
         """The project's trigger."""

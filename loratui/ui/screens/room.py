@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from loratui.ui.actions import Action
+from loratui.ui.sparse import SparseCompositor
 from loratui.ui.widgets.header import Header
 from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.key_bar import KeyBar
@@ -33,6 +34,10 @@ class Room(Screen[None]):
                   padding: 0 1; }
     Room .panel:focus-within, Room .panel:focus { border: round $accent; border-title-color: $accent; }
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = SparseCompositor()
 
     @property
     def studio(self) -> LoratuiApp:

@@ -118,8 +118,8 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def watch_cursor(self, old: int, new: int) -> None:
         """Repaint two pictures, or all when they scroll, and tell."""
-        self.refresh_row(old)
-        self.refresh_row(new)
+        self.refresh_place(old)
+        self.refresh_place(new)
         self._into_view()
         self.post_message(LineList.Moved(self, self.cursor))
 
@@ -184,11 +184,12 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- drawing ----------------------------------------------------------------------------------------
 
-    def refresh_row(self, index: int) -> None:
-        """Paint the row of one picture again."""
-        high = self.cell[1] + 1
-        top = index // self.across * high - self.scroll_offset.y
-        self.refresh(Region(0, top, self.size.width, high))
+    def refresh_place(self, index: int) -> None:
+        """Paint one picture again."""
+        wide, high = self.cell
+        row, column = divmod(index, self.across)
+        top = row * (high + 1) - self.scroll_offset.y
+        self.refresh(Region(column * (wide + _GAP), top, wide, high + 1))
 
     def refresh_picture(self, path: Path) -> None:
         """Paint a picture again where it is in sight."""
@@ -197,7 +198,7 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         last = first + (self.scrollable_content_region.height // high + 2) * across
         for index, row in enumerate(self._shown[first:last], first):
             if row.known.path == path:
-                self.refresh_row(index)
+                self.refresh_place(index)
 
     def render_line(self, y: int) -> Strip:
         """One line across the grid."""
