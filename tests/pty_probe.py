@@ -21,6 +21,7 @@ import signal
 import struct
 import termios
 import time
+from pathlib import Path
 
 KEYS = {
     "up": b"\x1b[A",
@@ -318,8 +319,8 @@ class PtyProgram:
             try:
                 with open(f"/proc/{p}/status") as f:
                     total += next(int(x.split()[1]) for x in f if x.startswith("VmRSS"))
-                for task in os.listdir(f"/proc/{p}/task"):  # a thread's children are its own
-                    with open(f"/proc/{p}/task/{task}/children") as f:
+                for task in Path(f"/proc/{p}/task").iterdir():  # a thread's children are its own
+                    with open(task / "children") as f:
                         todo += [int(x) for x in f.read().split()]
             except (OSError, StopIteration):
                 pass

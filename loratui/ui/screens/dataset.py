@@ -34,7 +34,6 @@ from loratui.ui.widgets.picture_pane import PicturePane
 from loratui.ui.widgets.shelf_line import ShelfLine
 from loratui.ui.widgets.tag_panel import VIEWS, TagPanel
 
-
 _HELD_S, _REST_S = 0.12, 0.06
 """Moves that come faster are those of a held-down key, which rests after so long."""
 
