@@ -33,7 +33,7 @@ def main() -> None:
     out = Writer()
     out.now = START + 3600
     out.write(
-        "opened", run_id=TARGET.name, job="caption", name="captions", base="", preset="", family="blip + wd",
+        "opened", run_id=TARGET.name, job="caption", name="captions", base="", preset="", family="blip+wd",
         attempt=1, from_step=0, steps=PICTURES, epochs=1, prompts=[], trigger="sks robot", version="0.1.0",
     )  # fmt: skip
     out.write("state", state="starting")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from rich.style import Style
 from textual import on
 from textual.app import ComposeResult
@@ -44,6 +45,8 @@ class CaptionReview(Horizontal):
         super().__init__(id="review")
         self._items: list[Waiting] = []
         self._order = 0
+        self._longest = 0
+        """Cells of the longest name."""
         self._asked: Waiting | None = None
         self._before: str | None = None
         self._known = False
@@ -75,6 +78,7 @@ class CaptionReview(Horizontal):
         at = view.cursor
         known = {item.caption for item in self._items}
         self._items = self._ordered(items)
+        self._longest = max((cell_len(text.plain(item.picture.name)) for item in self._items), default=0)
         paths = [item.caption for item in self._items]
         keep = min(at, max(0, len(paths) - 1))
         if before is not None and before.caption in paths:
@@ -152,7 +156,7 @@ class CaptionReview(Horizontal):
         item = self._items[index]
         sure = item.least_sure
         mark = f"{sure:.2f}" if sure <= 1 else "    "
-        name = max(8, width // 3)
+        name = max(8, min(self._longest, width // 3))
         return [
             (text.fit(text.plain(item.picture.name), name) + " ", colours.text),
             (mark + "  ", colours.amber if sure < 0.5 else colours.muted),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -45,6 +46,8 @@ class CaptionRun(Vertical):
         self._root = root
         self._state: RunState | None = None
         self._captions: list[Captioned] = []
+        self._longest = 0
+        """Cells of the longest name."""
 
     def compose(self) -> ComposeResult:
         """Figures, list, picture."""
@@ -67,6 +70,7 @@ class CaptionRun(Vertical):
         before = self._current()
         followed = view.cursor == 0
         self._captions = list(reversed(state.captions)) if state is not None else []
+        self._longest = max((cell_len(text.plain(Path(c.rel).name)) for c in self._captions), default=0)
         at = 0
         if not followed and before is not None:
             same = (i for i, c in enumerate(self._captions) if c.rel == before.rel)
@@ -143,7 +147,7 @@ class CaptionRun(Vertical):
 
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         seen = self._captions[index]
-        name = max(10, width // 4)
+        name = max(8, min(self._longest, width // 4))
         tint = {"written": colours.text, "failed": colours.red}.get(seen.state, colours.muted)
         words = seen.text if seen.state == "written" else f"{_ENDS.get(seen.state, seen.state)}: {_why(seen)}"
         return [

@@ -62,6 +62,8 @@ LAYOUT = """
     CaptionsRoom.-low #review-was { height: 3; }
     CaptionsRoom.-low #review-caption-panel { height: 4; }
     CaptionsRoom.-low #review-said-panel { height: 6; }
+    CaptionsRoom.-narrow #queue-panel { width: 2fr; }
+    CaptionsRoom.-narrow #review-right { width: 3fr; }
     CaptionsRoom.-narrow #try { display: none; width: 1fr; }
     CaptionsRoom.-narrow.-trying #try { display: block; }
     CaptionsRoom.-narrow.-trying #setup { display: none; }

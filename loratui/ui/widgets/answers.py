@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from loratui.captioners.protocol import Said
 from loratui.dataset.tags import fold
 from loratui.ui import text
-from loratui.ui.drawing import Row, meter
+from loratui.ui.drawing import Row
+from loratui.ui.drawing import bar as drawn_bar
 from loratui.ui.theme import Palette, palette
 from loratui.ui.widgets.line_list import LineList
 
@@ -109,12 +110,12 @@ def _tag(name: str, sure: float, width: int, tint: object, colours: Palette) -> 
     if sure < 0:
         return [(text.crop(label, width), tint)]  # type: ignore[list-item]
     number = f" {sure:.2f}"
-    bar = _BAR if width >= 20 else 0
+    bar = _BAR if width >= 26 else 0  # the tag itself comes first
     room = width - len(number) - (bar + 1 if bar else 0)
     row: Row = [(text.pad(text.crop(label, room), room), tint)]  # type: ignore[list-item]
     if bar:
         level = colours.green if sure >= 0.5 else colours.amber
-        row += [(" ", None), *meter(sure, bar, level, colours.track)]
+        row += [(" ", None), *drawn_bar(sure, bar, level, colours.track)]
     return [*row, (number, colours.muted)]
 
 
