@@ -148,6 +148,8 @@ class Candidate:
         height: in px.
         sharpness: from the quality figures, None when not measured.
         size: of the file in bytes.
+        apart: names of sets of pictures that a person said are not duplicates; two that share one are never
+            joined.
     """
 
     path: str
@@ -156,6 +158,7 @@ class Candidate:
     height: int
     sharpness: float | None = None
     size: int = 0
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +188,31 @@ def best_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.width * c.height, -(c.sharpness or 0.0), -c.size, c.path))
 
 
+def why_kept(group: Group) -> str:
+    """Why the one to keep is proposed, in a few words: what sets it apart from the next best."""
+    keep, rival = group.keep, group.others[0]
+    if keep.width * keep.height > rival.width * rival.height:
+        return "the largest"
+    if (keep.sharpness or 0.0) > (rival.sharpness or 0.0):
+        return "as large, and sharper"
+    if keep.size > rival.size:
+        return "as large and sharp, a larger file"
+    return "no better, but first by name"
+
+
 def groups(candidates: Sequence[Candidate], within: int = SAME, review: int = REVIEW) -> list[Group]:
     """Groups of near-duplicates: sure ones first, then those to review; nothing is done to them.
 
     Sure groups join pictures within `within` bits. Pictures that are in no sure group together but within
-    `review` bits make groups to review.
+    `review` bits make groups to review. Two that a person said are no duplicates are not joined directly.
     """
     # one of each hash: a thousand frames of one colour are one hash, not half a million pairs
-    alike: dict[int, list[int]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
     for index, candidate in enumerate(candidates):
-        alike.setdefault(candidate.hash, []).append(index)
+        alike.setdefault((candidate.hash, index if candidate.apart else -1), []).append(index)
     members = list(alike.values())
-    pairs = near_pairs(list(alike), review)
+    apart = [candidates[same[0]].apart for same in members]
+    pairs = [p for p in near_pairs([h for h, _ in alike], review) if not apart[p.first] & apart[p.second]]
     joined = _joined(len(members), [p for p in pairs if p.distance <= within])
     inside = {index for found in joined for index in found}
     joined += [[index] for index, same in enumerate(members) if len(same) > 1 and index not in inside]

@@ -271,10 +271,27 @@ class _Folders:
         return _Folder("" if shown == "." else f"{shown}/", source, repeats, caption)
 
 
-def candidates(pictures: Iterable[Indexed]) -> list[Candidate]:
-    """What the search for near-duplicates needs, of pictures that are measured."""
+def candidates(
+    pictures: Iterable[Indexed], apart: Mapping[Path, Mapping[str, int]] | None = None
+) -> list[Candidate]:
+    """What the search for near-duplicates needs, of pictures that are measured.
+
+    Args:
+        pictures: as the index knows them.
+        apart: sets of pictures that a person said are no duplicates: picture -> name of the set -> its hash
+            when that was said. A picture that is another since then is looked at anew.
+    """
+    said = apart or {}
     return [
-        Candidate(str(p.path), p.phash, p.width, p.height, p.quality.sharpness if p.quality else None, p.size)
+        Candidate(
+            str(p.path),
+            p.phash,
+            p.width,
+            p.height,
+            p.quality.sharpness if p.quality else None,
+            p.size,
+            frozenset(name for name, known in said.get(p.path, {}).items() if known == p.phash),
+        )
         for p in pictures
         if p.phash is not None
     ]

@@ -29,6 +29,7 @@ from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.dataset.sidecar import Caption, read_caption
 from loratui.dataset.tags import Kind
 from loratui.errors import DatasetError, Problem
+from loratui.project.apart import APART, read_apart, set_apart
 from loratui.project.framing import framing, set_alpha, set_frames
 from loratui.project.history import Actor, FileChange, History, NoteChange, Outcome, from_batch
 from loratui.project.history_log import Entry
@@ -48,12 +49,14 @@ class Moved:
         pictures: that came back from the trash, or went there again.
         problems: of those that could not.
         touched: pictures whose captions or notes are others now.
+        regrouped: whether near-duplicates are others now.
     """
 
     outcome: Outcome
     pictures: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
     touched: tuple[Path, ...] = ()
+    regrouped: bool = False
 
 
 class Collection:
@@ -220,8 +223,27 @@ class Collection:
         """Find near-duplicates among the pictures that are measured."""
         with self._lock:
             known = self.index.rows()
-        self.groups = tuple(groups(candidates(known)))
+        self.groups = tuple(groups(candidates(known, read_apart(self.history))))
         return self.groups
+
+    @property
+    def alike(self) -> dict[Path, int]:
+        """How many pictures look the same, of each that is not alone."""
+        return {Path(c.path): len(g.members) for g in self.groups if g.sure for c in g.members}
+
+    def say_apart(self, pictures: Sequence[Path]) -> Outcome:
+        """Remember that pictures which look the same are no duplicates, as one step; then find groups anew.
+
+        Raises:
+            DatasetError: the history cannot be written.
+            LockedError: another process holds it.
+        """
+        with self._lock:
+            known = [found for p in pictures if (found := self.index.get(p)) is not None]
+        hashes = {found.path: found.phash for found in known if found.phash is not None}
+        outcome = self._mine(set_apart(self.history, hashes))
+        self.regroup()
+        return outcome
 
     def get(self, picture: Path) -> Indexed | None:
         """What the index knows of a picture."""
@@ -357,8 +379,11 @@ class Collection:
         moved = self._follow(go())
         made = [e for e in self.history.log.entries.values() if e.id > before and e.status == "done"]
         self._own |= {e.id for e in made}
+        regrouped = any(n.name == APART for e in made for n in e.notes)
+        if regrouped:
+            self.regroup()
         with self._lock:
-            return replace(moved, touched=tuple(self._pictures_of(made)))
+            return replace(moved, touched=tuple(self._pictures_of(made)), regrouped=regrouped)
 
     def _follow(self, outcome: Outcome) -> Moved:
         """Let the trash follow the notes of a step."""

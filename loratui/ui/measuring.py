@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratui.ui.still import making_rows
@@ -68,10 +67,9 @@ class Measuring:
         stamp = collection.index.hashes_stamp()
         if not stop.is_set() and stamp != self._grouped:
             with making_rows():
-                found_groups = collection.regroup()
-            alike = {Path(c.path): len(g.members) for g in found_groups if g.sure for c in g.members}
+                collection.regroup()
             self._grouped = stamp
-            self._library.studio.call_later(self._library.take_groups, alike)
+            self._library.studio.call_later(self._library.take_groups, collection.alike)
         if not stop.is_set():
             self._library.studio.call_later(self._ended)
 

@@ -21,16 +21,18 @@ from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.line_list import LineList
 
 _SIGNS = {"error": "!", "warning": "▲", "info": "·"}
+_DOUBLES = frozenset({"near-duplicate", "similar-pictures"})
 _ABOUT = 8
 """Lines below the list: message, advice, keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a person wants of a finding: to see its pictures, or to mend them."""
+    """What a person wants of a finding: to see its pictures, to mend them, or to compare them."""
 
     trouble: Trouble
     mend: bool = False
+    compare: bool = False
 
 
 class AuditDialog(ModalScreen[Wish | None]):
@@ -39,6 +41,7 @@ class AuditDialog(ModalScreen[Wish | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,A", "dismiss(None)", "leave"),
         Binding("f", "mend", "fix"),
+        Binding("S", "compare", "side by side"),
     ]
     DEFAULT_CSS = """
     AuditDialog { align: center middle; background: $background 60%; }
@@ -92,12 +95,12 @@ class AuditDialog(ModalScreen[Wish | None]):
         trouble = self.troubles[index]
         colour = {"error": colours.red, "warning": colours.amber}.get(trouble.severity, colours.muted)
         count = figures.plural(len(trouble.paths), "picture")
-        fix = "f fixes" if trouble.fix else ""
+        fix = "f fixes" if trouble.fix else "S compares" if trouble.code in _DOUBLES else ""
         return [
             (f" {_SIGNS[trouble.severity]} ", colour),
-            (text.fit(trouble.title, max(10, width - 30)), colours.text),
+            (text.fit(trouble.title, max(10, width - 32)), colours.text),
             (count.rjust(16), colours.text),
-            (fix.rjust(9), colours.green),
+            (fix.rjust(11), colours.green),
         ]
 
     def _about(self, width: int, height: int, colours: Palette) -> list[Row]:
@@ -114,6 +117,8 @@ class AuditDialog(ModalScreen[Wish | None]):
         keys: Row = [("enter", colours.accent), (" shows the pictures    ", colours.muted)]
         if trouble.fix:
             keys += [("f", colours.accent), (" fixes, the diff comes first    ", colours.muted)]
+        if trouble.code in _DOUBLES:
+            keys += [("S", colours.accent), (" compares them side by side    ", colours.muted)]
         keys += [("esc", colours.accent), (" leaves", colours.muted)]
         lines = lines[:room]
         return [*lines, *([[]] * (room - len(lines))), keys]
@@ -127,6 +132,15 @@ class AuditDialog(ModalScreen[Wish | None]):
     @on(LineList.Chosen)
     def _chosen(self, event: LineList.Chosen) -> None:
         self.dismiss(Wish(self.troubles[event.index]))
+
+    def action_compare(self) -> None:
+        """Side by side, where pictures look the same."""
+        if self.troubles:
+            trouble = self.troubles[self.query_one(LineList).cursor]
+            if trouble.code in _DOUBLES:
+                self.dismiss(Wish(trouble, compare=True))
+            else:
+                self.notify("Only pictures that look the same are compared. enter shows the pictures.")
 
     def action_mend(self) -> None:
         """Mend what the cursor is on, where that is safe."""

@@ -179,7 +179,9 @@ class DatasetDeeds(DatasetFrames):
             if wish is None:
                 return
             trouble, wanted = wish.trouble, set(wish.trouble.paths)
-            if wish.mend:
+            if wish.compare:
+                self.action_doubles(trouble.paths[0])
+            elif wish.mend:
                 rows = [row for row in library.rows if row.rel in wanted]
                 words = f"{figures.plural(len(rows), 'picture')}: {trouble.title}"
                 self.batching.edit(trouble.operation(self.trigger), Scope(words, rows))
@@ -192,6 +194,18 @@ class DatasetDeeds(DatasetFrames):
 
         self.app.push_screen(dialog, chosen)
         self.studio.in_thread(work, "audit")
+
+    def action_doubles(self, first: str = "") -> None:
+        """Near-duplicates side by side, beginning with the group of a picture: the one under the cursor."""
+        from loratui.ui.screens.doubles import DoublesRoom
+
+        library, row = self.studio.library, self.current
+        if library.collection is None:
+            self.notify("The pictures are still being read.")
+            return
+        self.leave()
+        named = next((r for r in library.rows if r.rel == first), None) if first else row
+        self.app.push_screen(DoublesRoom(self, named.known.path if named is not None else None))
 
     def _audited(self, found: Sequence[Trouble]) -> None:
         """The filter knows of it from now on; what is mended is read anew and forgotten."""

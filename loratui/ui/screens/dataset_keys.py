@@ -51,6 +51,7 @@ ACTIONS: tuple[Action, ...] = (
         "dataset.buckets", "B", "buckets", "buckets…", "The table of buckets, with a way to each", show=False
     ),
     Action("dataset.audit", "A", "audit", "audit…", "What is wrong with pictures and captions", show=False),
+    Action("dataset.doubles", "S", "doubles", "doubles…", "Near-duplicates side by side", show=False),
     Action("dataset.rotate", "r", "rotate(True)", "turn", "Turn these pictures by a quarter", show=False),
     Action("dataset.rotate_back", "R", "rotate(False)", "turn back", "Turn them a quarter back", show=False),
     Action("dataset.mirror", "M", "mirror", "mirror", "Exchange left and right of these", show=False),

@@ -138,11 +138,12 @@ class DatasetSteps(Room):
                 f"{len(rows):,} pictures move to the trash with their captions and masks. u brings them back."
             )
             ask = ConfirmDialog("trash", question, "move them")
-            self.app.push_screen(ask, lambda yes: self._throw_away(rows) if yes else None)
+            self.app.push_screen(ask, lambda yes: self.throw_away(rows) if yes else None)
         elif rows:
-            self._throw_away(rows)
+            self.throw_away(rows)
 
-    def _throw_away(self, rows: list[PictureRow]) -> None:
+    def throw_away(self, rows: list[PictureRow]) -> None:
+        """To the trash, as one step."""
         collection = self.studio.library.collection
         if collection is None:
             return
@@ -222,6 +223,8 @@ class DatasetSteps(Room):
             for problem in moved.problems:
                 post(Said(problem, "", "error"))
             library = self.studio.library
+            if moved.regrouped:
+                self.app.call_later(library.take_groups, collection.alike)
             if moved.pictures:  # some came from the trash or went there
                 self.app.call_later(library.refresh)
             else:
