@@ -17,6 +17,7 @@ from rich.color import Color, ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 from textual._styles_cache import StylesCache
+from textual.cache import FIFOCache
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.strip import Strip
 
@@ -38,14 +39,26 @@ def _style(red: int, green: int, blue: int, red2: int, green2: int, blue2: int) 
     return Style(color=Color.from_rgb(red, green, blue), bgcolor=Color.from_rgb(red2, green2, blue2))
 
 
+_CACHES = frozenset(name for name in Strip.__slots__ if name.endswith("_cache") and name != "_render_cache")
+
+
 class _Lazy(Strip):
-    """A strip that makes its segments when somebody wants them."""
+    """A strip that makes its segments, and the caches of its base class, when somebody wants them."""
 
     __slots__ = ("_made_segments",)
 
     def __init__(self, columns: int) -> None:
         self._made_segments: list[Segment] | None = None
-        super().__init__((), columns)
+        self._cell_length = self._cell_count = columns
+        self._render_cache = None
+        self._link_ids = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _CACHES:
+            raise AttributeError(name)
+        made: FIFOCache[Any, Any] = FIFOCache(4)
+        setattr(self, name, made)
+        return made
 
     def _make_segments(self) -> list[Segment]:
         raise NotImplementedError
@@ -77,7 +90,6 @@ class Blocks(_Lazy):
     def __init__(self, upper: bytes, lower: bytes) -> None:
         self.upper, self.lower = upper, lower
         super().__init__(len(upper) // 3)
-        self._cell_count = len(upper) // 3
 
     def _runs(self) -> Iterable[tuple[int, tuple[int, ...]]]:
         """(cells, colours) of each run of equal cells; each yields its colours."""
@@ -138,8 +150,16 @@ class Joined(_Lazy):
     __slots__ = ("parts",)
 
     def __init__(self, parts: Iterable[Strip]) -> None:
-        self.parts = [part for part in parts if part.cell_length]
-        super().__init__(sum(part.cell_length for part in self.parts))
+        self.parts: list[Strip] = []
+        columns = 0
+        for part in parts:
+            if part.cell_length:
+                columns += part.cell_length
+                if isinstance(part, Joined):
+                    self.parts += part.parts
+                else:
+                    self.parts.append(part)
+        super().__init__(columns)
 
     def _make_segments(self) -> list[Segment]:
         return [segment for part in self.parts for segment in part]

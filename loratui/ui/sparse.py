@@ -30,7 +30,7 @@ class _Changes(ChopsUpdate):
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 if strip is None or x >= right or end <= left:
                     continue
-                first = max(x, left) if croppable(strip) else x
+                first = left if x < left and croppable(strip) else x
                 if (first, min(end, right)) != (x, end):
                     strip = strip.crop(first - x, min(end, right) - x)
                 out.append(f"\x1b[{y + 1};{first + 1}H{strip.render(console)}")

@@ -60,6 +60,8 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         self.count = 0
         self.empty = ""
         self._zoom = 2
+        self._measured_for: object = None
+        self._measures = (1, 6, 2, 0)
         self._styles_cache = AsDrawn()
 
     @property
@@ -68,18 +70,28 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- measures ---------------------------------------------------------------------------------------
 
+    def _measure(self) -> tuple[int, int, int, int]:
+        """Thumbnails in a row, columns and rows of one, width of the grid; asked for each line."""
+        key = (self.outer_size, self.show_vertical_scrollbar, self._zoom)
+        if key != self._measured_for:
+            width, height = self.scrollable_content_region.size
+            across = max(1, (width + _GAP) // (_SIZES[self._zoom] + _GAP))
+            # as many as fit, and then as wide as they may be
+            columns = max(6, (width + _GAP) // across - _GAP)
+            rows = max(2, min(columns // 2, max(2, height - 1)))
+            self._measured_for, self._measures = key, (across, columns, rows, width)
+        return self._measures
+
     @property
     def cell(self) -> tuple[int, int]:
         """Cells of one thumbnail: columns, rows."""
-        width, height = self.scrollable_content_region.size
-        # as many as fit, and then as wide as they may be
-        columns = max(6, (width + _GAP) // self.across - _GAP)
-        return columns, max(2, min(columns // 2, max(2, height - 1)))
+        _, columns, rows, _ = self._measure()
+        return columns, rows
 
     @property
     def across(self) -> int:
         """Thumbnails in a row."""
-        return max(1, (self.scrollable_content_region.width + _GAP) // (_SIZES[self._zoom] + _GAP))
+        return self._measure()[0]
 
     def _down(self) -> int:
         return max(1, self.scrollable_content_region.height // (self.cell[1] + 1))
@@ -202,17 +214,17 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         """One line across the grid."""
-        width = self.scrollable_content_region.width
-        base, colours = self.visual_style.rich_style, palette(self)
+        across, columns, rows, width = self._measure()
+        base = self.visual_style.rich_style
         if not self.count:
             lines = [part for line in self.empty.split("\n") for part in text.wrap(line, max(10, width - 4))]
             at = y - max(0, (self.size.height - len(lines)) // 3)
-            return strip([("  " + lines[at] if 0 <= at < len(lines) else "", colours.muted)], width, base)
-        columns, rows = self.cell
+            words = "  " + lines[at] if 0 <= at < len(lines) else ""
+            return strip([(words, palette(self).muted)], width, base)
         band, line = divmod(y + self.scroll_offset.y, rows + 1)
         shown = self._shown
         parts: list[Strip] = []
-        for place in range(band * self.across, min((band + 1) * self.across, self.count, len(shown))):
+        for place in range(band * across, min((band + 1) * across, self.count, len(shown))):
             if parts:
                 parts.append(Strip.blank(_GAP, base))
             if line == rows:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _KEPT = 400
 _SIDE_PX = 192
+_TOGETHER_S = 0.06
+"""Thumbnails that are ready within so long are painted together: each by itself would hold up the keys."""
 _MOST_WANTED = 150
 """Older wishes are of pictures that were scrolled past."""
 
@@ -77,19 +80,32 @@ class Thumbnails:
 
     def _work(self) -> None:
         worker = get_current_worker()
-        while self._wanted and not worker.is_cancelled:
-            key = self._wanted[-1]  # the newest wish is what is in sight
-            made = self._make(*key)
-            self._owner.app.call_from_thread(self._keep, key, made)
-        self._busy = False
+        ready: dict[Key, list[Strip]] = {}
+        told = time.monotonic()
+        while not worker.is_cancelled:
+            key = next((key for key in reversed(self._wanted) if key not in ready), None)  # newest: in sight
+            if key is not None:
+                ready[key] = self._make(*key)
+            if ready and (key is None or time.monotonic() - told > _TOGETHER_S):
+                self._owner.app.call_from_thread(self._keep, ready)
+                ready, told = {}, time.monotonic()
+            elif key is None:
+                self._owner.app.call_from_thread(self._rest)
+                return
 
-    def _keep(self, key: Key, made: list[Strip]) -> None:
-        self._made[key] = made
-        if key in self._wanted:
-            self._wanted.remove(key)
+    def _rest(self) -> None:
+        """Nothing is left to do, unless something was wished for in this very moment."""
+        self._busy = bool(self._wanted)
+        if self._busy:
+            self._start()
+
+    def _keep(self, ready: Mapping[Key, list[Strip]]) -> None:
+        self._made.update(ready)
+        self._wanted = [key for key in self._wanted if key not in ready]
         while len(self._made) > _KEPT:
             self._made.popitem(last=False)
-        self._paint(key[0])
+        for path, *_ in ready:
+            self._paint(path)
 
     def _make(self, path: Path, columns: int, rows: int, frame: Frame) -> list[Strip]:
         from loratui.dataset.pixels import turned
