@@ -26,15 +26,16 @@ def run_doctor(args: argparse.Namespace, out: Output) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
-    from loratui.cli import checkup
+    from loratui import checkup
 
     if sys.stderr.isatty():
         out.progress("asking torch ...", now=True)
-    checks = checkup.all_checks(Path(args.dir).expanduser().absolute())
+    graphics = "" if args.json else _graphics()
+    checks = checkup.all_checks(Path(args.dir).expanduser().absolute(), graphics)
     out.end_progress()
     bad = [c for c in checks if c.level == "attention"]
     out.document({"ok": not bad, "checks": [asdict(c) for c in checks]})
-    marks = {"ok": "ok", "info": "--", "attention": "!!"}
+    marks = {"ok": "ok", "info": "--", "warning": " !", "attention": "!!"}
     for check in checks:
         out.line(f"{marks[check.level]}  {check.name}: {check.detail}")
         if check.advice:
@@ -42,3 +43,12 @@ def run_doctor(args: argparse.Namespace, out: Output) -> int:
     if bad:
         out.line(f"{len(bad)} of {len(checks)} need attention.")
     return 1 if bad else 0
+
+
+def _graphics() -> str:
+    """Ask the terminal how it draws pictures; empty when the answer goes elsewhere."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return ""
+    from loratui.ui.graphics import KINDS, ask_terminal
+
+    return KINDS[ask_terminal(sys.stdin.fileno(), sys.stdout.fileno()).kind]

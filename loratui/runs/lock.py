@@ -53,6 +53,11 @@ class FileLock:
         """Whether this object holds the lock."""
         return self._fd >= 0
 
+    @property
+    def soft(self) -> bool:
+        """Whether a lock file stands in for flock, which the disk does not know."""
+        return self._soft is not None
+
     def acquire(self, timeout: float = 0.0) -> None:
         """Take the lock, waiting up to `timeout` seconds.
 

@@ -76,6 +76,7 @@ class LoratuiApp(Watching):
             priority=True,
         ),
         Action("app.new", "", "app.new_project", "new project", "Make a new project, beside this one"),
+        Action("app.doctor", "", "app.doctor", "doctor", "Check this machine: torch, GPU, disk, terminal"),
         Action("app.light", "", "app.light", "light", "Change between the dark and the light theme"),
         Action("app.rescan", "", "app.rescan", "rescan", "Read pictures and captions again"),
         Action(
@@ -236,6 +237,12 @@ class LoratuiApp(Watching):
         from loratui.ui.palette import open_palette
 
         open_palette(self)
+
+    def action_doctor(self) -> None:
+        """Check this machine."""
+        from loratui.ui.screens.doctor import DoctorDialog
+
+        self.push_screen(DoctorDialog(self.root))
 
     def action_light(self) -> None:
         """Change between dark and light."""

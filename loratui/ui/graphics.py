@@ -11,6 +11,7 @@ import base64
 import io
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["halfblock", "tgp", "sixel"]
 
+KINDS: dict[Kind, str] = {"halfblock": "half blocks", "tgp": "kitty graphics", "sixel": "sixel"}
 PROBE = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\" + "\x1b[16t" + "\x1b[c"
 _ANSWERS = re.compile(r"\x1b_G([^\x1b]*)\x1b\\|\x1b\[6;(\d+);(\d+)t|\x1b\[\?([\d;]*)c")
 _PARTIAL = re.compile(r"\x1b(?:_[^\x1b]*\x1b?|\[\??[\d;]*)?\Z")
@@ -125,6 +127,33 @@ def encode_png(image: Image, colours: int = 256) -> bytes:
         out, "PNG", compress_level=6
     )
     return out.getvalue()
+
+
+def ask_terminal(reads: int, writes: int, seconds: float = 0.5) -> Graphics:
+    """Probe a terminal that no app is using; half blocks when it does not answer in time.
+
+    Args:
+        reads: file descriptor that its answers come from.
+        writes: file descriptor that leads to it.
+        seconds: how long to wait.
+    """
+    import select
+    import termios
+    import tty
+
+    if not worth_asking():
+        return Graphics()
+    answers, before = Answers(), termios.tcgetattr(reads)
+    end = time.monotonic() + seconds
+    try:
+        tty.setcbreak(reads, termios.TCSANOW)
+        os.write(writes, PROBE.encode())
+        while not answers.done and (left := end - time.monotonic()) > 0:
+            if select.select([reads], [], [], left)[0]:
+                answers.feed(os.read(reads, 4096).decode("utf-8", "replace"))
+    finally:
+        termios.tcsetattr(reads, termios.TCSAFLUSH, before)
+    return answers.graphics() if answers.done else Graphics()
 
 
 def tgp_upload(ident: int, png: bytes, columns: int, rows: int) -> str:

@@ -261,7 +261,7 @@ def test_version() -> None:
 def test_doctor_reports_and_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loratui.cli import checkup
+    from loratui import checkup
 
     monkeypatch.setattr(
         checkup, "training", lambda: [checkup.Check("training", "attention", "none", "Install it.")]
@@ -274,7 +274,7 @@ def test_doctor_reports_and_says_what_to_do(
 
 
 def test_doctor_asks_the_jobs_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from loratui.cli import checkup
+    from loratui import checkup
 
     fake = tmp_path / "python"
     answer = {
