@@ -120,8 +120,10 @@ class DoctorDialog(ModalScreen[None]):
             return []
         check = self.checks[cursor]
         rows: list[Row] = [[(p, colours.text)] for p in text.wrap(text.plain(check.detail), width, most=3)]
-        advice = text.wrap(text.plain(check.advice), width, most=max(1, height - len(rows)))
-        return [*rows, *([(p, colours.accent)] for p in advice)][:height] if check.advice else rows
+        if check.advice:
+            advice = text.wrap(text.plain(check.advice), width, most=max(1, height - len(rows)))
+            rows += [[(p, colours.accent)] for p in advice]
+        return rows[:height]
 
     @on(LineList.Moved)
     def _moved(self) -> None:
