@@ -32,10 +32,13 @@ ANSWER_S = 10.0
 
 def add(commands: Any) -> None:
     """Register the commands."""
+    from loratui.cli import past
+
     runs = commands.add_parser(
         "runs", help="the runs of a project", description="List the runs of a project."
     )
     runs.add_argument("dir", nargs="?", default=".", metavar="DIR", help="default: the current folder")
+    past.add_options(runs)
     runs.add_argument("--json", action="store_true", help="print a list as JSON")
     runs.set_defaults(run=run_runs)
 
@@ -67,12 +70,16 @@ def add(commands: Any) -> None:
 
 
 def run_runs(args: argparse.Namespace, out: Output) -> int:
-    """List the runs of a project, newest first."""
+    """List the runs of a project, newest first; or compare, prune, put away."""
+    from loratui.cli import past
     from loratui.cli.places import project_at, summary
     from loratui.runs.directory import list_runs
     from loratui.runs.status import status
 
     project = project_at(args.dir)
+    deed = past.chosen(args)
+    if deed is not None:
+        return deed(project.runs_dir, args, out)
     found = [summary(run, status(run)) for run in list_runs(project.runs_dir)]
     out.document(found)
     if not found:
@@ -84,12 +91,14 @@ def run_runs(args: argparse.Namespace, out: Output) -> int:
             str(r["state"]),
             f"{r['step']}/{r['steps']}",
             "-" if r["loss"] is None else f"{r['loss']:.4f}",
+            "-" if r["best_loss"] is None else f"{r['best_loss']:.4f}",
+            duration(r["took_s"]),
             duration(r["eta_s"]),
             str(r["preset"] or "-"),
         )
         for r in found
     ]
-    out.table(rows, ("run", "state", "step", "loss", "left", "preset"))
+    out.table(rows, ("run", "state", "step", "loss", "best", "took", "left", "preset"))
     return 0
 
 
