@@ -76,10 +76,11 @@ def run_disk(runs_dir: Path, args: argparse.Namespace, out: Output) -> int:
     total = sum(sum(parts.values()) for parts in sizes.values())
     rows_json = [{"name": name, **parts, "bytes": sum(parts.values())} for name, parts in sizes.items()]
     out.document({"runs": rows_json, "bytes": total})
+    columns = ("checkpoints", "samples", "export")
     rows = [
-        (name, size_text(sum(parts.values())), *(size_text(parts[p]) for p in ("checkpoints", "samples", "export")))
+        (name, size_text(sum(parts.values())), *(size_text(parts[column]) for column in columns))
         for name, parts in sizes.items()
-    ]  # fmt: skip
+    ]
     out.table(rows, ("run", "all", "checkpoints", "samples", "export") if rows else ())
     out.line(f"{len(sizes)} runs take {size_text(total)}.")
     return 0

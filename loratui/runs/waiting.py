@@ -20,7 +20,7 @@ def release(run: RunDir) -> bool:
         RunError: it does not wait.
     """
     entry = next((entry for entry in queue.entries() if entry.run == str(run.path)), None)
-    if (entry is not None and entry.standing == "restarted") or is_left_behind(status(run)):
+    if entry.standing == "restarted" if entry is not None else is_left_behind(status(run)):
         resume(run)
         return True
     queue.hold(run, False)

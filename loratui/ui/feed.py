@@ -5,6 +5,7 @@ Nothing here touches a widget. `post` may be called from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -14,14 +15,14 @@ from typing import Any
 from textual.message import Message
 
 from loratui.errors import LoratuiError, RunError
-from loratui.runs import snapshot
+from loratui.runs import queue, snapshot
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir, list_runs
 from loratui.runs.events import read_events
 from loratui.runs.fold import apply
 from loratui.runs.state import ENDED, RunState
 from loratui.runs.status import Watch, status
-from loratui.ui.messages import CurvesRead, RunSeen, RunsListed, Said, SettingsRead
+from loratui.ui.messages import CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
 
 POLL_S = 0.25
 _LOG_BYTES = 65536
@@ -158,7 +159,7 @@ class ReplayClock:
 
 
 def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
-    """Post all runs of a project with their states, each 1 s while one lives, else each 2 s."""
+    """Post all runs of a project with their states and the queue, each 1 s while one lives, else each 2 s."""
     ended: dict[str, tuple[float, RunState]] = {}
     while not cancelled():
         found: list[tuple[RunDir, RunState]] = []
@@ -176,6 +177,8 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
                 ended[run.id] = (stamp, state)
             found.append((run, state))
         post(RunsListed(found))
+        with contextlib.suppress(LoratuiError, OSError):  # `loratui queue` says what is wrong with it
+            post(QueueRead(queue.entries(), queue.holders()))
         alive = any(state.state not in ENDED for _, state in found)
         for _ in range(4 if alive else 8):
             if cancelled():

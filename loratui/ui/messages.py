@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loratui.project import Project
     from loratui.runs.curves import Curves
     from loratui.runs.directory import RunDir
+    from loratui.runs.queue import Entry, Holder
     from loratui.runs.state import RunState
     from loratui.ui.graphics import Graphics
     from loratui.ui.machine import Reading
@@ -74,6 +75,18 @@ class RunsListed(Message):
     def can_replace(self, message: Message) -> bool:
         """Only the newest list matters."""
         return isinstance(message, RunsListed)
+
+
+@dataclass
+class QueueRead(Message):
+    """Who waits for a device of this machine, and who has one."""
+
+    entries: list[Entry]
+    holders: list[Holder]
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest queue matters."""
+        return isinstance(message, QueueRead)
 
 
 @dataclass

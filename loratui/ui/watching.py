@@ -22,6 +22,7 @@ from loratui.ui.messages import (
     CurvesRead,
     MachineRead,
     ProjectOpened,
+    QueueRead,
     RunSeen,
     RunsListed,
     Said,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from loratui.dataset.scan import Scan
     from loratui.project import Project
     from loratui.runs.directory import RunDir
+    from loratui.runs.queue import Entry, Holder
     from loratui.runs.state import RunState
     from loratui.ui.captioning import Scope
     from loratui.ui.feed import ReplayClock
@@ -73,6 +75,9 @@ class Watching(App[None]):
         self.library = Library(self)
         self.data_settings = DataConfig()
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
+        self.queue_entries: list[Entry] = []
+        self.queue_holders: list[Holder] = []
+        self.cloned: tuple[str, dict[str, str]] | None = None
         self.watched: Watched | None = None
         self.reading: Reading | None = None
         self.caption_scope: Scope | None = None
@@ -180,6 +185,31 @@ class Watching(App[None]):
             self.call_from_thread(self.observe, run)
 
         self.in_thread(work, "launch")
+
+    def release_run(self, run: RunDir) -> None:
+        """Let a held run wait for its turn again."""
+
+        def work(post: Post, _gone: Gone) -> None:
+            from loratui.runs.waiting import release
+
+            try:
+                release(run)
+            except LoratuiError as error:
+                post(Said(error.message, error.advice, "error"))
+                return
+            post(Said("The run waits for its turn."))
+
+        self.in_thread(work, "launch")
+
+    def reread_runs(self) -> None:
+        """Look at runs and queue again now."""
+        self.in_thread(self._read_runs, "runs")
+
+    def clone(self, preset: str, settings: dict[str, str]) -> None:
+        """Open Train with a preset and what a run had set otherwise."""
+        self.cloned = preset, settings
+        self.state_changed.publish("clone")
+        self.run_worker(self.action_room("train"), group="clone")
 
     def _requested(self, ident: str, kind: str) -> None:
         from loratui.ui.model import Pending
@@ -342,6 +372,12 @@ class Watching(App[None]):
             alive = [run for run, state in self.runs if state.state not in ENDED]
             self.observe(alive[0] if alive else self.runs[0][0])
         self.state_changed.publish("runs")
+
+    def on_queue_read(self, message: QueueRead) -> None:
+        """The queue of this machine."""
+        if (message.entries, message.holders) != (self.queue_entries, self.queue_holders):
+            self.queue_entries, self.queue_holders = message.entries, message.holders
+            self.state_changed.publish("queue")
 
     def on_run_seen(self, message: RunSeen) -> None:
         """The watched run has a new state, or new events."""

@@ -40,10 +40,10 @@ class QueuePanel(Vertical):
 
     def update(self, holders: list[Holder], entries: list[Entry], now: float) -> None:
         """Show what works and what waits."""
+        before = self.current
         self.holders, self.entries, self.now = holders, entries, now
         self.set_class(bool(entries), "-shown")
         view = self.query_one(LineList)
-        before = self.current
         count = len(holders) + len(entries)
         view.styles.height = max(1, min(count, _MOST))
         at = view.cursor

@@ -49,8 +49,9 @@ class RowsDialog(ModalScreen[bool]):
         """The rows and the keys."""
         with Vertical() as box:
             box.border_title = Content(text.shorten(text.plain(self._title), 90))
-            does = [("enter", "$accent"), f" {self._verb}  "] if self._verb and self._rows else []
-            box.border_subtitle = Content.assemble(*does, ("esc", "$accent"), " leaves")
+            leave = Content.assemble(("esc", "$accent"), " leaves")
+            does = Content.assemble(("enter", "$accent"), f" {self._verb}  ")
+            box.border_subtitle = does + leave if self._verb and self._rows else leave
             yield LineList(self._row, self._heading, self._empty)
 
     def on_mount(self) -> None:

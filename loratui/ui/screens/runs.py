@@ -17,7 +17,9 @@ from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
 from loratui.ui.messages import Said
-from loratui.ui.screens.room import Room
+from loratui.ui.panels.queue import QueuePanel
+from loratui.ui.screens import runs_keys
+from loratui.ui.screens.runs_deeds import RunsDeeds
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
@@ -28,22 +30,14 @@ if TYPE_CHECKING:
     from loratui.ui.watching import Gone, Post
 
 _LABEL = 10
+RESUMABLE = (ENDED - {"finished"}) | {"held"}
+_WIDE = 84
 
 
-class RunsRoom(Room):
+class RunsRoom(RunsDeeds):
     """The list, newest first; what is known of the run under the cursor beside it."""
 
-    ACTIONS: ClassVar[tuple[Action, ...]] = (
-        Action(
-            "runs.open", "o", "open", "open", "Open this run in the monitor, live or dead", display="enter"
-        ),
-        Action("runs.resume", "r", "resume_run", "resume", "Go on from its newest checkpoint"),
-        Action("runs.stop", "x", "stop", "stop…", "Finish the step, save, end"),
-        Action(
-            "runs.export", "E", "export", "export", "Write the LoRA file of this run and check that it loads"
-        ),
-        Action("runs.samples", "S", "samples", "samples", "See the samples of this run", show=False),
-    )
+    ACTIONS: ClassVar[tuple[Action, ...]] = runs_keys.ACTIONS
     BINDINGS = bindings(ACTIONS)
     DEFAULT_CSS = """
     RunsRoom #split { height: 1fr; }
@@ -63,6 +57,7 @@ class RunsRoom(Room):
         empty = (
             "No runs yet.\n3 chooses a preset; s there starts a training. It goes on when this window closes."
         )
+        yield QueuePanel()
         with Horizontal(id="split"):
             with Vertical(id="list-panel", classes="panel") as panel:
                 panel.border_title = "runs"
@@ -74,20 +69,35 @@ class RunsRoom(Room):
     def on_mount(self) -> None:
         """Start in the list."""
         super().on_mount()
-        self.query_one(LineList).focus()
+        self._history.focus()
+
+    @property
+    def _history(self) -> LineList:
+        return self.query_one("#runs", LineList)
 
     def follow(self, what: str) -> None:
-        """The list changed, or the state of one."""
+        """The list changed, the state of one, or the queue."""
+        if what == "queue":
+            self._show_queue()
+            return
         if what != "runs" and not (what == "run" and self.is_current):
             return
         before = self._current()
         self._runs = self._fresh()
-        view = self.query_one(LineList)
+        view = self._history
         at = next(
             (i for i, (run, _) in enumerate(self._runs) if before is not None and run == before[0]), None
         )
         view.show_rows(len(self._runs), at)
         self._show_details()
+
+    def _show_queue(self) -> None:
+        panel = self.query_one(QueuePanel)
+        inside = panel.has_cursor
+        panel.update(self.studio.queue_holders, self.studio.queue_entries, self.studio.now())
+        if inside and not panel.entries:
+            self._history.focus()
+        self.refresh_bindings()
 
     def _fresh(self) -> Sequence[tuple[RunDir, RunState]]:
         """The listed states; of the watched run the newest one."""
@@ -96,11 +106,27 @@ class RunsRoom(Room):
             return self.studio.runs
         return [(run, watched.state if run == watched.run else state) for run, state in self.studio.runs]
 
+    def under_cursor(self) -> tuple[RunDir, RunState] | None:
+        """The run of the history under its cursor."""
+        return self._current()
+
+    def known(self) -> Sequence[tuple[RunDir, RunState]]:
+        """All runs of the project."""
+        return self._runs
+
+    def after_mark(self) -> None:
+        """Show the marks, and move on."""
+        panel = self.query_one("#list-panel")
+        count = sum(run in self.marked for run, _ in self._runs)
+        panel.border_subtitle = Content.styled(f"{count} marked", "$accent") if count else Content("")
+        self._history.action_cursor(1)
+        self._history.refresh()
+
     def _current(self) -> tuple[RunDir, RunState] | None:
-        cursor = self.query_one(LineList).cursor
+        cursor = self._history.cursor
         return self._runs[cursor] if cursor < len(self._runs) else None
 
-    @on(LineList.Moved)
+    @on(LineList.Moved, "#runs")
     def _show_details(self) -> None:
         details = self.query_one("#details", Facts)
         current = self._current()
@@ -112,23 +138,39 @@ class RunsRoom(Room):
     # drawing
 
     def _heading(self, _index: int, width: int, colours: Palette) -> Row:
-        name = max(8, width - 46)
-        right = "steps".rjust(12) + "loss".rjust(8) + "  " + "started".rjust(10)
+        more = 37 if width >= _WIDE else 0
+        name = max(8, width - 46 - more)
+        right = "steps".rjust(12) + "loss".rjust(8)
+        if more:
+            right += "best".rjust(8) + "took".rjust(9) + "  " + "preset".ljust(18)
+        right += "  " + "started".rjust(10)
         return [("   " + text.fit("name", name) + "  " + "state".ljust(9) + right, colours.muted)]
 
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         run, state = self._runs[index]
-        name = max(8, width - 46)
+        more = 37 if width >= _WIDE else 0
+        name = max(8, width - 46 - more)
         watched = self.studio.watched
         here = watched is not None and watched.run == run
         tint = colours.state(state.state)
         steps = f"{figures.count(state.step)}/{figures.count(state.steps)}" if state.steps else "–"
+        rest: Row = []
+        if more:
+            took = figures.duration(max(0.0, state.updated_at - state.created_at))
+            preset = text.fit(text.plain(state.preset) or "–", 18)
+            rest = [
+                (figures.loss(state.best_loss).rjust(8) + took.rjust(9), colours.text),
+                ("  " + preset, colours.muted),
+            ]
+        mark = ("●", colours.accent) if run in self.marked else (" ", None)
         return [
-            (f" {state_mark(state.state)} ", tint),
+            mark,
+            (f"{state_mark(state.state)} ", tint),
             (text.fit(text.plain(state.name or run.name), name), colours.bold if here else colours.text),
             ("  " + state.state.ljust(9), tint),
             (steps.rjust(12), colours.text),
             (figures.loss(state.loss_smooth).rjust(8), colours.text),
+            *rest,
             ("  " + figures.ago(state.created_at, self.studio.now()).rjust(10), colours.muted),
         ]
 
@@ -183,19 +225,38 @@ class RunsRoom(Room):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what this run's state allows is offered."""
         current = self._current() if self.is_mounted else None
+        in_queue = self.is_mounted and self.query_one(QueuePanel).has_cursor
+        if action in runs_keys.QUEUE_KEYS:
+            return True if in_queue and self.query_one(QueuePanel).current is not None else None
+        if action == "discard" and in_queue:
+            return True
+        if in_queue and action in {"open", "resume_run", "export", "stop", "mark", "clone"}:
+            return None
+        if action in {"discard", "clone", "mark", "overlay", "differ", "prune"}:
+            gone = action == "discard" and current is not None and current[1].state not in ENDED
+            captions = action == "clone" and current is not None and current[1].job != "train"
+            return True if current is not None and not gone and not captions else None
         if action in {"open", "samples"}:
             return True if current is not None else None
         if action == "resume_run":
-            return True if current is not None and current[1].state in ENDED - {"finished"} else None
+            return True if current is not None and current[1].state in RESUMABLE else None
         if action == "export":
             return True if current is not None and (current[1].checkpoints or current[1].exported) else None
         if action == "stop":
             return True if current is not None and current[1].state not in ENDED else None
         return super().check_action(action, parameters)
 
-    @on(LineList.Chosen)
+    @on(LineList.Chosen, "#runs")
     async def _chosen(self) -> None:
         await self.action_open()
+
+    @on(LineList.Moved, "#queue")
+    def _queue_moved(self) -> None:
+        self.refresh_bindings()
+
+    def on_descendant_focus(self) -> None:
+        """Other keys matter in the queue."""
+        self.refresh_bindings()
 
     def _watch_current(self) -> bool:
         current = self._current()
@@ -216,9 +277,11 @@ class RunsRoom(Room):
             await self.studio.action_room("samples")
 
     def action_resume_run(self) -> None:
-        """Go on from the newest checkpoint."""
+        """Go on from the newest checkpoint; a held run waits for its turn again."""
         current = self._current()
-        if current is not None:
+        if current is not None and current[1].state == "held":
+            self.studio.release_run(current[0])
+        elif current is not None:
             self.studio.resume_run(current[0])
 
     def action_export(self) -> None:

@@ -42,21 +42,26 @@ class OverlayDialog(ModalScreen[None]):
         """
         super().__init__()
         self._states = states[:MOST]
+        self._curves: Sequence[Curve] = ()
 
     def compose(self) -> ComposeResult:
         """Plot and names."""
         with Vertical() as box:
             box.border_title = "smoothed loss"
-            box.border_subtitle = Content.assemble(("L", "$accent"), " log scale  ", ("esc", "$accent"), " leaves")
+            box.border_subtitle = Content.assemble(
+                ("L", "$accent"), " log scale  ", ("esc", "$accent"), " leaves"
+            )
             yield OverlayPlot(id="overlay")
             yield Facts(self._names, id="overlay-names")
 
     def on_mount(self) -> None:
         """A line for each run."""
         self.query_one("#overlay-names").styles.height = len(self._states) + 1
+        self.query_one(OverlayPlot).show(self._curves)
 
     def show(self, curves: Sequence[Curve]) -> None:
         """The curves, in the order of the runs."""
+        self._curves = curves
         if self.is_mounted:
             self.query_one(OverlayPlot).show(curves)
 
@@ -74,7 +79,10 @@ class OverlayDialog(ModalScreen[None]):
                     ("━━ ", tint),
                     (text.fit(text.plain(name), max(10, width - 40)), colours.text),
                     (figures.count(state.step).rjust(9), colours.muted),
-                    (f"  {figures.loss(state.loss_smooth)}  best {figures.loss(state.best_loss)}", colours.text),
+                    (
+                        f"  {figures.loss(state.loss_smooth)}  best {figures.loss(state.best_loss)}",
+                        colours.text,
+                    ),
                 ]
             )
         return rows

@@ -146,6 +146,8 @@ class TrainRoom(Room):
             self.studio.in_thread(self._read_presets, "presets", self)
         elif what == "scan" and self._presets:
             self._plan()
+        elif what == "clone" and self._presets:
+            self._take_clone()
 
     # presets
 
@@ -168,7 +170,22 @@ class TrainRoom(Room):
         self.query_one("#about", Facts).redraw()
         for problem in message.problems:
             self.notify(str(problem), severity="warning")
+        if self.studio.cloned is not None:
+            self._take_clone()
+        else:
+            self._plan()
+
+    def _take_clone(self) -> None:
+        """Take over preset and settings of a run that is to be changed and started anew."""
+        if self.studio.cloned is None:
+            return
+        preset, self._edits = self.studio.cloned
+        self.studio.cloned = None
+        at = next((i for i, p in enumerate(self._presets) if p.name == preset), None)
+        view = self.query_one("#presets", LineList)
+        view.show_rows(len(self._presets), at)
         self._plan()
+        self.notify("The settings of that run; change what should differ, then s starts it.")
 
     @property
     def _preset(self) -> Preset | None:

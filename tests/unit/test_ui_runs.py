@@ -1,0 +1,122 @@
+"""The Runs room: queue on top, comparisons, clones, disk, trash; driven by keys."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_kit import RunWriter, project
+
+from loratui.runs import queue
+from loratui.runs.devices import Want
+from loratui.runs.directory import RunDir
+from loratui.runs.lock import DeviceLock
+from loratui.ui.app import LoratuiApp
+from loratui.ui.panels.queue import QueuePanel
+from loratui.ui.screens.train import TrainRoom
+from loratui.ui.widgets.overlay_plot import OverlayPlot
+
+GPU = Want(("cuda:0",))
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE", "CONFIG", "CACHE"):
+        monkeypatch.setenv(f"LORATUI_{name}", str(tmp_path / name.lower()))
+
+
+def a_past(root: Path, stem: str, lr: float, step: int) -> RunDir:
+    writer = RunWriter(root, stem)
+    writer.alive()
+    writer.steps(1, step)
+    writer.write("state", state="finished")
+    writer.run.config_path.write_text(
+        f'[run]\nid = "{writer.run.id}"\nname = "{stem}"\npreset = "demo"\nsteps = {step}\n'
+        f"[optimizer]\nlr = {lr}\n"
+    )
+    writer.run.manifest_path.write_text(f'{{"path": "/a.png", "caption": "{stem}"}}\n')
+    state = writer.run.checkpoints_dir / "step-000005" / "state"
+    state.mkdir(parents=True)
+    (state / "optimizer").write_bytes(b"x" * 2000)
+    return writer.run
+
+
+def text_of(app: Any) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips(app.size))
+
+
+async def until(pilot: Any, condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline, text_of(pilot.app)
+        await pilot.pause(0.05)
+
+
+async def test_the_queue_is_shown_held_reordered_and_left(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", 2)
+    runs = [RunDir.create(root / "runs", name) for name in ("works", "one", "two")]
+    with DeviceLock("cuda:0", runs[0]):
+        for run in runs[1:]:
+            queue.enter(run, GPU)
+        app = LoratuiApp(root)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("6")
+            await until(pilot, lambda: len(app.screen.query_one(QueuePanel).entries) == 2)
+            shown = text_of(app)
+            assert "works" in shown and "for cuda:0" in shown
+            app.screen.query_one("#queue").focus()
+            await pilot.press("down")
+            await pilot.press("J")
+            await until(
+                pilot, lambda: [e.run for e in queue.entries()] == [str(runs[2].path), str(runs[1].path)]
+            )
+            await until(pilot, lambda: app.screen.query_one(QueuePanel).current.run == str(runs[1].path))
+            await pilot.press("H")
+            await until(pilot, lambda: queue.entries()[1].held)
+            await until(pilot, lambda: "held" in text_of(app))
+            await pilot.press("H")
+            await until(pilot, lambda: not queue.entries()[1].held)
+            queue.leave(runs[2])
+            await until(pilot, lambda: len(app.screen.query_one(QueuePanel).entries) == 1)
+            queue.leave(runs[1])
+            await until(pilot, lambda: not app.screen.query_one(QueuePanel).has_class("-shown"))
+            assert app.focused is not None and app.focused.id == "runs"
+
+
+async def test_runs_are_compared_pruned_cloned_and_put_away(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", 2)
+    one, other = a_past(root, "one", 1e-4, 30), a_past(root, "other", 0.0123456789, 60)
+    os.utime(other.path)
+    app = LoratuiApp(root)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("6")
+        await until(pilot, lambda: len(app.runs) == 2)
+        await pilot.press("g")
+        await pilot.press("space", "space")
+        assert "2 marked" in text_of(app)
+        await pilot.press("equals_sign")
+        await until(pilot, lambda: len(app.screen.query_one(OverlayPlot).curves) == 2)
+        assert any("\u2801" <= c <= "\u28ff" for c in text_of(app)) and "60" in text_of(app)
+        assert one.id in text_of(app) and other.id in text_of(app)
+        await pilot.press("L", "escape", "D")
+        await until(pilot, lambda: "optimizer.lr" in text_of(app))
+        assert "0.0123456789" in text_of(app) and "a.png: caption" in text_of(app)
+        await pilot.press("escape", "P")
+        await until(pilot, lambda: "delete old states, 4" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: not list(root.glob("runs/*/checkpoints/*/state")))
+        app.screen.marked.clear()
+        await until(pilot, lambda: app.screen.under_cursor() is not None)
+        run = app.screen.under_cursor()[0]
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, TrainRoom) and app.screen._config is not None)
+        wanted = 0.0123456789 if run == other else 1e-4
+        await until(pilot, lambda: app.screen._config.optimizer.lr == wanted)
+        await pilot.press("6", "d")
+        await pilot.press("enter")
+        await until(pilot, lambda: not run.path.exists() and len(app.runs) == 1)
+        assert (root / ".loratui/trash/runs" / run.id / "run.toml").is_file()
