@@ -205,7 +205,7 @@ def make_run(
     project: Path, base: Path, config: RunConfig, name: str = "t", family: str = "sd15", score: str = ""
 ) -> RunDir:
     """A run directory with run.toml and manifest.jsonl, nothing started."""
-    from loratui.dataset.buckets import assign, buckets_of
+    from loratui.dataset.framing import Grids
 
     pictures = sorted((project / "dataset").glob("*.png")) or tiny_pictures(project / "dataset")
     run = RunDir.create(project / "runs", name)
@@ -218,14 +218,14 @@ def make_run(
     for n, path in enumerate(pictures):
         with Image.open(path) as image:
             width, height = image.size
-        bucket = assign(width, height, buckets_of(config.data))
-        rows.append(
+        rows += [
             {
                 "path": str(path), "rel": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "width": width, "height": height, "caption": f"sks thing, number {n}", "repeats": 1 + n % 2,
                 "bucket": list(bucket.size), "scaled": list(bucket.scaled), "crop": list(bucket.crop),
             }
-        )  # fmt: skip
+            for bucket in Grids(config.data).buckets(width, height)
+        ]  # fmt: skip
     run.manifest_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 

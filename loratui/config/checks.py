@@ -47,6 +47,7 @@ def _buckets(config: RunConfig) -> list[Problem]:
         nearest = max(LATENT_FACTOR, step // LATENT_FACTOR * LATENT_FACTOR)
         fix = {"data.bucket_step": nearest}
         return [error("data.bucket_step", "not-divisible", message, f"Use {nearest}.", fix)]
+    lowest, highest = data.resolutions[0], data.resolutions[-1]
     sides = [("data.resolution", data.resolution)]
     if data.bucketing:
         sides += [("data.min_bucket", data.min_bucket), ("data.max_bucket", data.max_bucket)]
@@ -57,17 +58,23 @@ def _buckets(config: RunConfig) -> list[Problem]:
             message = f"{side} px is not a multiple of data.bucket_step {step}."
             fix = {path: below if below and side - below <= above - side else above}
             found.append(error(path, "not-divisible", message, f"Use {near}.", fix))
-    if data.bucketing and data.min_bucket > data.resolution:
-        message = f"{data.min_bucket} px is above data.resolution {data.resolution}."
-        fix = {"data.min_bucket": max(step, data.resolution // 2 // step * step)}
+    for other in data.also_at:
+        if other % step:
+            message = f"{other} px is not a multiple of data.bucket_step {step}."
+            kept = tuple(max(step, side // step * step) for side in data.also_at)
+            found.append(error("data.also_at", "not-divisible", message, "", {"data.also_at": kept}))
+            break
+    if data.bucketing and data.min_bucket > lowest:
+        message = f"{data.min_bucket} px is above the resolution {lowest}."
+        fix = {"data.min_bucket": max(step, lowest // 2 // step * step)}
         found.append(error("data.min_bucket", "bucket-range", message, "Make it smaller.", fix))
-    if data.bucketing and data.max_bucket < data.resolution:
-        message = f"{data.max_bucket} px is below data.resolution {data.resolution}."
-        fix = {"data.max_bucket": min(16384, 2 * -(-data.resolution // step) * step)}
+    if data.bucketing and data.max_bucket < highest:
+        message = f"{data.max_bucket} px is below the resolution {highest}."
+        fix = {"data.max_bucket": min(16384, 2 * -(-highest // step) * step)}
         found.append(error("data.max_bucket", "bucket-range", message, "Make it larger.", fix))
-    elif data.bucketing and data.max_bucket < 1.25 * data.resolution:
+    elif data.bucketing and data.max_bucket < 1.25 * highest:
         message = f"{data.max_bucket} px is hardly above the resolution: long pictures are made smaller."
-        fix = {"data.max_bucket": min(16384, 2 * data.resolution)}
+        fix = {"data.max_bucket": min(16384, 2 * highest)}
         advice = "Twice the resolution is usual."
         found.append(info("data.max_bucket", "buckets-squat", message, advice, fix))
     return found

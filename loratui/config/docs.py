@@ -14,7 +14,7 @@ from typing import Any, Literal, get_type_hints
 
 from loratui.config import schema
 
-Kind = Literal["int", "float", "bool", "str", "choice", "list"]
+Kind = Literal["int", "float", "bool", "str", "choice", "list", "ints"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,9 @@ def docs() -> dict[str, str]:
 def _kind(hint: Any, allowed: tuple[str, ...]) -> Kind:
     if allowed:
         return "choice"
-    kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "str"}
+    kinds: dict[Any, Kind] = {
+        bool: "bool", int: "int", float: "float", str: "str", tuple[int, ...]: "ints"
+    }  # fmt: skip
     return kinds.get(hint, "list")
 
 
@@ -130,17 +132,19 @@ def json_schema() -> dict[str, Any]:
             if info.section != section:
                 continue
             entry: dict[str, Any] = {"description": info.help}
-            if info.kind == "list":
-                entry |= {"type": "array", "items": {"type": "string"}, "default": list(info.default)}
+            if info.kind in {"list", "ints"}:
+                item = {"type": "string" if info.kind == "list" else "integer"}
+                entry |= {"type": "array", "items": item, "default": list(info.default)}
             else:
                 entry |= {"type": kinds[info.kind], "default": info.default}
             if info.choices:
                 entry["enum"] = list(info.choices)
+            bounded = entry.get("items", entry)
             if info.minimum is not None:
                 exclusive = info.path in schema.POSITIVE
-                entry["exclusiveMinimum" if exclusive else "minimum"] = info.minimum
+                bounded["exclusiveMinimum" if exclusive else "minimum"] = info.minimum
             if info.maximum is not None:
-                entry["maximum"] = info.maximum
+                bounded["maximum"] = info.maximum
             keys[info.key] = entry
         properties[section] = {
             "type": "object",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -213,6 +214,8 @@ def convert(info: FieldInfo, value: Any) -> Any:
         return _bool(value)
     if info.kind == "list":
         return _texts(value)
+    if info.kind == "ints":
+        return _numbers(info, value)
     if info.kind in {"int", "float"}:
         return _number(info, value)
     if not isinstance(value, str):
@@ -254,6 +257,17 @@ def _texts(value: Any) -> tuple[str, ...]:
     raise ValueError(f"wants a list of texts, not {_shown(value)}")
 
 
+def _numbers(info: FieldInfo, value: Any) -> tuple[int, ...]:
+    """Whole numbers from a list, or from a text with commas, semicolons or spaces between them."""
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[\s,;]+", value.strip().strip("[]")) if part]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"wants whole numbers like [768, 1024], not {_shown(value)}")
+    return tuple(int(_number(info, one)) for one in value)
+
+
 def _number(info: FieldInfo, given: Any) -> int | float:
     value = _parsed(info, given)
     low, high = info.minimum, info.maximum
@@ -266,7 +280,8 @@ def _number(info: FieldInfo, given: Any) -> int | float:
 
 
 def _parsed(info: FieldInfo, value: Any) -> int | float:
-    noun = "a whole number" if info.kind == "int" else "a number"
+    whole = info.kind in {"int", "ints"}
+    noun = "a whole number" if whole else "a number"
     if isinstance(value, str):
         text = value.strip().replace("_", "")
         try:
@@ -280,7 +295,7 @@ def _parsed(info: FieldInfo, value: Any) -> int | float:
         raise ValueError(f"wants {noun}, not {_shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"wants {noun}, not {value}")
-    if info.kind == "int":
+    if whole:
         if value != int(value):
             raise ValueError(f"wants a whole number, not {value}")
         return int(value)

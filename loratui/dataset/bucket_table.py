@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import Bucket, Size, buckets_of
-from loratui.dataset.framing import Frame, framed
+from loratui.dataset.buckets import ENLARGED, Bucket, Size
+from loratui.dataset.framing import Frame, Grids
 
-ENLARGED = 1.005
-"""Above, a picture counts as enlarged: less is rounding."""
 Framed = tuple[int, int, Frame, int]
 """(width, height, frame, repeats) of a picture; width and height in px before the turn."""
 
@@ -50,14 +48,14 @@ class BucketLine:
 
 
 def bucket_table(pictures: Iterable[Framed], data: DataConfig) -> tuple[BucketLine, ...]:
-    """The buckets that hold pictures, the fullest first."""
-    sizes = buckets_of(data)
-    known: dict[tuple[int, int, Frame], Bucket] = {}
+    """The buckets that hold pictures, of all resolutions, the fullest first."""
+    grids = Grids(data)
+    known: dict[tuple[int, int, Frame], tuple[Bucket, ...]] = {}
     found: dict[Size, list[tuple[Bucket, int]]] = {}
     for width, height, frame, repeats in pictures:
         key = (width, height, frame)
-        bucket = known.get(key) or known.setdefault(key, framed(width, height, frame, sizes))
-        found.setdefault(bucket.size, []).append((bucket, repeats))
+        for bucket in known.get(key) or known.setdefault(key, grids.buckets(width, height, frame)):
+            found.setdefault(bucket.size, []).append((bucket, repeats))
     lines = [_line(size, members, data) for size, members in found.items()]
     return tuple(sorted(lines, key=lambda line: (-line.repeated, line.width, line.height)))
 

@@ -8,12 +8,14 @@ picture is scaled to cover the bucket and the rest is cropped, half on each side
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from loratui.config.schema import DataConfig
 
 Size = tuple[int, int]
+ENLARGED = 1.005
+"""Above, a picture counts as enlarged: less is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,44 @@ class Bucket:
         return self.width, self.height
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """How a picture that must not be enlarged gets a bucket of its own.
+
+    Attributes:
+        step: every side is a multiple of this, in px.
+        longest: no side is longer, in px.
+        area: nor is the area larger, in px.
+        square: only squares.
+    """
+
+    step: int
+    longest: int
+    area: int
+    square: bool = False
+
+    def size(self, width: float, height: float) -> Size:
+        """The largest bucket that a picture, or a part of it, fills unenlarged; a step at least."""
+        if self.square:
+            width = height = min(width, height)
+        scale = min(1.0, math.sqrt(self.area / (width * height)), self.longest / max(width, height))
+        # a hair more, as sqrt(area) * sqrt(area) may be a hair less than the area
+        across, down = (int(side * scale * (1 + 1e-9)) // self.step * self.step for side in (width, height))
+        return max(self.step, across), max(self.step, down)
+
+
+class Buckets(list[Size]):
+    """The bucket sizes of one resolution, in order.
+
+    Attributes:
+        own: buckets for pictures that would have to be enlarged; None where they are.
+    """
+
+    def __init__(self, sizes: Iterable[Size], own: Own | None = None) -> None:
+        super().__init__(sizes)
+        self.own = own
+
+
 def make_buckets(resolution: int, step: int, minimum: int, maximum: int) -> list[Size]:
     """All bucket sizes for a training resolution, sorted.
 
@@ -61,12 +101,20 @@ def make_buckets(resolution: int, step: int, minimum: int, maximum: int) -> list
     return sorted(sizes)
 
 
-def buckets_of(data: DataConfig) -> list[Size]:
-    """The bucket sizes of a run's data settings; a single square when bucketing is off."""
+def buckets_of(data: DataConfig, resolution: int = 0) -> Buckets:
+    """The bucket sizes at one resolution; a single square when bucketing is off.
+
+    Args:
+        data: settings.
+        resolution: in px; 0 takes `data.resolution`.
+    """
+    resolution, step = resolution or data.resolution, data.bucket_step
+    square = max(step, resolution // step * step)
+    longest = data.max_bucket if data.bucketing else square
+    own = Own(step, longest, resolution**2, not data.bucketing) if data.upscale == "never" else None
     if not data.bucketing:
-        side = max(data.bucket_step, data.resolution // data.bucket_step * data.bucket_step)
-        return [(side, side)]
-    return make_buckets(data.resolution, data.bucket_step, data.min_bucket, data.max_bucket)
+        return Buckets([(square, square)], own)
+    return Buckets(make_buckets(resolution, step, data.min_bucket, data.max_bucket), own)
 
 
 def assign(width: int, height: int, buckets: Sequence[Size]) -> Bucket:
@@ -79,7 +127,11 @@ def assign(width: int, height: int, buckets: Sequence[Size]) -> Bucket:
         size = (width, height)
     else:
         size = min(buckets, key=lambda b: abs(b[0] / b[1] - aspect))
-    return place(width, height, size)
+    bucket = place(width, height, size)
+    own = getattr(buckets, "own", None)
+    if own is None or bucket.upscale <= ENLARGED:
+        return bucket
+    return place(width, height, own.size(width, height))
 
 
 def place(width: int, height: int, size: Size) -> Bucket:

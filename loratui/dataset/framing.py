@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loratui.dataset.buckets import Bucket, Size, assign
+from loratui.config.schema import DataConfig
+from loratui.dataset.buckets import ENLARGED, Bucket, Size, assign, buckets_of
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom as fractions of the picture."""
@@ -108,7 +109,36 @@ def framed(width: int, height: int, frame: Frame, buckets: Sequence[Size]) -> Bu
     left, top, right, bottom = frame.box
     aspect = (right - left) * width / ((bottom - top) * height)
     size = min(buckets, key=lambda b: abs(b[0] / b[1] - aspect))
-    return lay(width, height, frame.box, size)
+    bucket = lay(width, height, frame.box, size)
+    own = getattr(buckets, "own", None)
+    if own is None or bucket.upscale <= ENLARGED:
+        return bucket
+    return lay(width, height, frame.box, own.size((right - left) * width, (bottom - top) * height))
+
+
+class Grids:
+    """The buckets of every resolution of a run's settings, and at which of them a picture is trained."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._lowest, *self._higher = [buckets_of(data, side) for side in data.resolutions]
+        self._always = data.upscale == "always"
+        for grid in self._higher:
+            grid.own = None  # a picture too small for it would be the same again
+
+    def buckets(self, width: int, height: int, frame: Frame = PLAIN) -> tuple[Bucket, ...]:
+        """Where a picture is trained, the lowest resolution first: there always, higher up when large enough.
+
+        Args:
+            width: of the picture in px, before the turn.
+            height: of the picture in px.
+            frame: what is done to it.
+        """
+        found = [framed(width, height, frame, self._lowest)]
+        for grid in self._higher:
+            bucket = framed(width, height, frame, grid)
+            if (self._always or bucket.upscale <= ENLARGED) and bucket.size not in {b.size for b in found}:
+                found.append(bucket)
+        return tuple(found)
 
 
 def lay(width: int, height: int, box: Box, size: Size) -> Bucket:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import assign, buckets_of
+from loratui.dataset.buckets import Bucket
 from loratui.dataset.duplicates import Candidate, Group
-from loratui.dataset.framing import PLAIN, Frame, framed
+from loratui.dataset.framing import PLAIN, Frame, Grids
 from loratui.dataset.index import Indexed
 from loratui.dataset.masks import Mask, MaskFinder
 from loratui.dataset.quality import BLURRY
@@ -33,7 +33,7 @@ class PictureRow:
         rel: name to show, relative to the project.
         source: name of its source folder.
         repeats: how often it counts.
-        bucket: its bucket as `512x768`, empty when unreadable.
+        bucket: its buckets as `512x768`, a space between those of several resolutions; empty when unreadable.
         problems: short names of findings.
         tokens: CLIP tokens of the caption, None when not counted.
         score: given by a scorer.
@@ -221,18 +221,20 @@ class _Buckets:
     """Bucket and enlargement by size of picture, each worked out once."""
 
     def __init__(self, data: DataConfig) -> None:
-        self._sizes = buckets_of(data)
+        self._grids = Grids(data)
         self._known: dict[tuple[int, int], tuple[str, float]] = {(0, 0): ("", 1.0)}
 
     def of(self, width: int, height: int, frame: Frame) -> tuple[str, float]:
         if not frame.plain and width and height:
-            bucket = framed(width, height, frame, self._sizes)
-            return f"{bucket.width}x{bucket.height}", bucket.upscale
+            return _named(self._grids.buckets(width, height, frame))
         found = self._known.get((width, height))
         if found is None:
-            bucket = assign(width, height, self._sizes)
-            found = self._known[width, height] = (f"{bucket.width}x{bucket.height}", bucket.upscale)
+            found = self._known[width, height] = _named(self._grids.buckets(width, height))
         return found
+
+
+def _named(buckets: Sequence[Bucket]) -> tuple[str, float]:
+    return " ".join(f"{b.width}x{b.height}" for b in buckets), buckets[-1].upscale
 
 
 @dataclass(frozen=True, slots=True)

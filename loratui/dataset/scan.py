@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from PIL import Image
 
 from loratui.config.schema import DataConfig
 from loratui.dataset import sidecar
-from loratui.dataset.buckets import Bucket, Size, buckets_of
+from loratui.dataset.buckets import Bucket, Size
 from loratui.dataset.formats import kind_of, need, open_image
-from loratui.dataset.framing import PLAIN, Frame, framed
+from loratui.dataset.framing import PLAIN, Frame, Grids
 from loratui.dataset.jxl import jxl_size
 from loratui.dataset.masks import Mask, MaskFinder, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
@@ -173,28 +173,28 @@ def scan(
             on_progress(len(pictures))
     pictures = _check_shared(pictures)
     pictures.sort(key=lambda p: natural_key(p.rel))
-    buckets = buckets_of(data)
+    grids = Grids(data)
     for index, picture in enumerate(pictures):
-        finding = _check_size(picture, bucket_of(picture, buckets))
+        finding = _check_size(picture, buckets_of_picture(picture, grids)[-1])
         if finding is not None:
             pictures[index] = replace(picture, problems=(*picture.problems, finding))
     problems = (*walk.problems, *(f for p in pictures for f in p.problems))
-    return Scan(tuple(pictures), problems, count_buckets(pictures, buckets))
+    return Scan(tuple(pictures), problems, count_buckets(pictures, grids))
 
 
-def bucket_of(picture: Picture, buckets: Sequence[Size]) -> Bucket:
-    """Where a picture lands, with its scale and crop."""
-    return framed(picture.width, picture.height, picture.frame, buckets)
+def buckets_of_picture(picture: Picture, grids: Grids) -> tuple[Bucket, ...]:
+    """Where a picture lands at each resolution, with its scale and crop; the lowest first."""
+    return grids.buckets(picture.width, picture.height, picture.frame)
 
 
-def count_buckets(pictures: Iterable[Picture], buckets: list[Size]) -> tuple[BucketCount, ...]:
-    """Pictures per bucket, the fullest first."""
+def count_buckets(pictures: Iterable[Picture], grids: Grids) -> tuple[BucketCount, ...]:
+    """Pictures per bucket, over all resolutions, the fullest first."""
     images: Counter[Size] = Counter()
     repeated: Counter[Size] = Counter()
     for picture in pictures:
-        size = bucket_of(picture, buckets).size
-        images[size] += 1
-        repeated[size] += picture.repeats
+        for bucket in buckets_of_picture(picture, grids):
+            images[bucket.size] += 1
+            repeated[bucket.size] += picture.repeats
     order = sorted(images, key=lambda s: (-repeated[s], s))
     return tuple(BucketCount(w, h, images[w, h], repeated[w, h]) for w, h in order)
 

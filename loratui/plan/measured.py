@@ -28,9 +28,9 @@ _LINES_FOR_CORRECTION = 12
 _CORRECTION = (0.4, 2.5)
 """An estimate that is further off than this was of something else; it is not learnt from."""
 _MORE = (
-    "data.batch_size", "data.max_tokens", "data.resolution", "optimizer.name", "optimizer.other",
-    "optimizer.accumulation", "model.vae", "objective.ema_decay", "objective.masked", "samples.width",
-    "samples.height",
+    "data.batch_size", "data.max_tokens", "data.resolution", "data.also_at", "optimizer.name",
+    "optimizer.other", "optimizer.accumulation", "model.vae", "objective.ema_decay", "objective.masked",
+    "samples.width", "samples.height",
 )  # fmt: skip
 _WITHOUT = {"memory.device"}
 

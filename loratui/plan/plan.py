@@ -12,9 +12,10 @@ from loratui.config.checks import check
 from loratui.config.docs import field_table
 from loratui.config.load import as_dict
 from loratui.config.schema import RunConfig
-from loratui.dataset.buckets import buckets_of
+from loratui.dataset.framing import Grids
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
+from loratui.plan.held import held_back
 from loratui.plan.memory import Memory, checkpoint_bytes, estimate
 from loratui.plan.picture_checks import check_pictures
 from loratui.plan.sizes import Sizes, sizes
@@ -121,8 +122,10 @@ def plan(
         class_pictures: regularisation pictures, trained beside the project's own.
     """
     counts = scan.buckets
-    if class_pictures:
-        counts = count_buckets([*scan.pictures, *class_pictures], buckets_of(config.data))
+    held = held_back(scan.pictures, config.objective.validation_share, config.objective.seed)
+    if class_pictures or held:
+        trained = [p for p in scan.pictures if p.rel not in held]
+        counts = count_buckets([*trained, *class_pictures], Grids(config.data))
     buckets = bucket_plans(counts, config.data.batch_size, config.data.repeats)
     per_epoch = sum(b.batches for b in buckets)
     steps, epochs = steps_of(config, per_epoch)

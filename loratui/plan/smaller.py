@@ -60,7 +60,7 @@ def smaller(
             continue
         config = _with(config, changes)
         if "data.resolution" in changes:
-            area_px = min(area_px, config.data.resolution**2)
+            area_px = min(area_px, max(config.data.resolutions) ** 2)
         if not config.network.text_encoder and "network.text_encoder" in changes:
             size = replace(size, lora=int(size.lora * _UNET_SHARE))
         total = scale * estimate(config, size, area_px).total_gib
@@ -91,11 +91,14 @@ def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
         yield {"memory.blocks_to_swap": family.blocks // 2}
     if family is not None and memory.blocks_to_swap < family.blocks:
         yield {"memory.blocks_to_swap": family.blocks}
-    side = data.resolution
+    side = max(data.resolution, *data.also_at, 0)
     step = data.bucket_step
     while (lower := side * 3 // 4 // step * step) >= max(step, data.min_bucket):
         side = lower
-        yield {"data.resolution": side}
+        kept = tuple(other for other in data.also_at if other <= side)
+        yield {"data.resolution": min(side, data.resolution)} | (
+            {"data.also_at": kept} if data.also_at else {}
+        )
 
 
 def _with(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
@@ -106,4 +109,6 @@ def _with(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return str(list(value))
     return str(value).lower() if isinstance(value, bool) else str(value)

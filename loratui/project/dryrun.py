@@ -162,7 +162,7 @@ def dry_run(
         )  # fmt: skip
         write_run(run.config_path, info, config)
         run.manifest_path.write_text(
-            "".join(json.dumps(row) + "\n" for row in _rows(pictures, config, project))
+            "".join(json.dumps(row) + "\n" for row in _rows(pictures, config, project, bucket))
         )
         answer = _ask(python, run, child, on_progress, steps)
     finally:
@@ -172,21 +172,28 @@ def dry_run(
 
 def largest_bucket(ready: Ready) -> tuple[list[Picture], tuple[int, int]]:
     """The pictures of the bucket with the largest area, enough for a step where there are, and its size."""
-    from loratui.dataset.buckets import buckets_of
-    from loratui.dataset.scan import bucket_of
+    from loratui.dataset.framing import Grids
+    from loratui.dataset.scan import buckets_of_picture
 
-    buckets = buckets_of(ready.config.data)
-    sized = [(bucket_of(picture, buckets).size, picture) for picture in ready.scan.pictures]
+    grids = Grids(ready.config.data)
+    sized = [
+        (bucket.size, picture)
+        for picture in ready.scan.pictures
+        for bucket in buckets_of_picture(picture, grids)
+    ]
     size = max((size for size, _ in sized), key=lambda s: (s[0] * s[1], s))
     wanted = ready.config.data.batch_size * ready.config.optimizer.accumulation
     return [picture for own, picture in sized if own == size][:wanted], size
 
 
-def _rows(pictures: list[Picture], config: RunConfig, project: Project) -> list[dict[str, Any]]:
-    """Manifest rows, repeated so that every batch is full."""
+def _rows(
+    pictures: list[Picture], config: RunConfig, project: Project, bucket: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Manifest rows of one bucket, repeated so that every batch is full."""
     wanted = config.data.batch_size * config.optimizer.accumulation
     repeats = -(-wanted // len(pictures)) * config.data.batch_size
-    return [row | {"repeats": repeats} for row in manifest.rows(tuple(pictures), config, project.trigger)]
+    rows = manifest.rows(tuple(pictures), config, project.trigger)
+    return [row | {"repeats": repeats} for row in rows if row["bucket"] == [*bucket]]
 
 
 def _short(config: RunConfig, steps: int) -> RunConfig:

@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from loratui.dataset.audit import Finding, Text, audit
-from loratui.dataset.buckets import buckets_of
-from loratui.dataset.framing import Frame, framed
+from loratui.dataset.framing import Frame, Grids
 from loratui.dataset.query import Node, Not, SortKey, Term
 from loratui.dataset.rows import PictureRow
 from loratui.errors import Severity
@@ -150,14 +149,14 @@ def _doubles(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding
 
 def _small(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
     """Pictures that the trainer has to enlarge twice, as `scan` says of each."""
-    buckets = buckets_of(collection.data)
+    grids = Grids(collection.data)
     known: dict[tuple[int, int, Frame], float] = {}
     hit = []
     for row in rows:
         if row.width and row.height:
             key = (row.width, row.height, row.frame)
             if key not in known:
-                known[key] = framed(*key, buckets).upscale
+                known[key] = grids.buckets(*key)[-1].upscale
             hit += [row] if known[key] >= _ENLARGED else []
     message = f"{len(hit)} are small for their bucket: enlarged {_ENLARGED:g} times or more."
     return [_finding("small-image", "warning", message, hit, rows)] if hit else []

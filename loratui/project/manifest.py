@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratui.config.schema import RunConfig
-from loratui.dataset.buckets import buckets_of
+from loratui.dataset.framing import Grids
 from loratui.dataset.masks import BESIDE as MASK_ENDING
-from loratui.dataset.scan import Picture, Scan, bucket_of
+from loratui.dataset.scan import Picture, Scan, buckets_of_picture
 from loratui.errors import DatasetError
+from loratui.plan.held import held_back
 from loratui.project.regularisation import class_pictures
 
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
         scan: the project's scan, when there is one already.
 
     Returns:
-        The count of pictures.
+        The count of rows.
 
     Raises:
         DatasetError: a picture vanished since the scan, or the file cannot be written.
     """
     pictures = (scan or project.scan(config.data)).pictures
-    found = rows(pictures, config, project.trigger)
+    held = held_back(pictures, config.objective.validation_share, config.objective.seed)
+    found = [
+        row | {"held": True} if row["rel"] in held else row for row in rows(pictures, config, project.trigger)
+    ]
     for row in rows(class_pictures(project, config, pictures), config):
         found.append(row | {"weight": config.data.reg_weight, "reg": True})
     lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in found]
@@ -56,32 +60,33 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
 
 
 def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") -> list[dict[str, Any]]:
-    """The manifest's objects.
+    """The manifest's objects: one for each picture and resolution that it is trained at.
 
     `repeats` is the folder's own: the trainer multiplies it by data.repeats. Pictures without a caption get
     the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON. Sizes are those after
     the turn; `turn`, `mirror` and `mask` stand only where there is one.
     """
-    buckets = buckets_of(config.data)
+    grids = Grids(config.data)
     found: list[dict[str, Any]] = []
     for picture in pictures:
-        bucket = bucket_of(picture, buckets)
         width, height = picture.frame.size(picture.width, picture.height)
-        found.append(
-            {
-                "path": str(picture.path),
-                "rel": picture.rel,
-                "hash": content_hash(picture.path),
-                "width": width,
-                "height": height,
-                "caption": picture.caption or trigger,
-                "repeats": picture.repeats,
-                "bucket": list(bucket.size),
-                "scaled": list(bucket.scaled),
-                "crop": list(bucket.crop),
-                **_extra(picture, config.objective.masked),
-            }
-        )
+        digest, extra = content_hash(picture.path), _extra(picture, config.objective.masked)
+        for bucket in buckets_of_picture(picture, grids):
+            found.append(
+                {
+                    "path": str(picture.path),
+                    "rel": picture.rel,
+                    "hash": digest,
+                    "width": width,
+                    "height": height,
+                    "caption": picture.caption or trigger,
+                    "repeats": picture.repeats,
+                    "bucket": list(bucket.size),
+                    "scaled": list(bucket.scaled),
+                    "crop": list(bucket.crop),
+                    **extra,
+                }
+            )
     return found
 
 

@@ -21,6 +21,7 @@ class Picture:
         frame: how it is turned and mirrored; the crop is the bucket's.
         weight: multiplies its loss.
         reg: of the class in general, not the project's own.
+        held: not trained on, for validation.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Picture:
     frame: Frame = PLAIN
     weight: float = 1.0
     reg: bool = False
+    held: bool = False
 
 
 def read_manifest(path: Path) -> list[Picture]:
@@ -77,6 +79,7 @@ def _picture(entry: dict[str, object]) -> Picture:
         mask_alpha=bool(entry.get("mask_alpha", False)),
         weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
         reg=bool(entry.get("reg", False)),
+        held=bool(entry.get("held", False)),
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
         frame=Frame(int(entry.get("turn", 0)), bool(entry.get("mirror", False))),  # type: ignore[call-overload]
     )

@@ -22,20 +22,22 @@ if TYPE_CHECKING:
 def split(pictures: Sequence[Picture], share: float, seed: int) -> tuple[list[Picture], list[Picture]]:
     """(trained on, held back): a share of the pictures, the same at each resume; each side keeps one.
 
+    The manifest says which; where none is marked in it, the hashes decide. A picture is on one side with all
+    its resolutions.
+
     Args:
         pictures: the manifest.
         share: 0 holds nothing back.
         seed: of the choice.
     """
-    if share <= 0 or len(pictures) < 2:
+    hashes = {p.hash for p in pictures}
+    if share <= 0 or len(hashes) < 2:
         return list(pictures), []
-    count = min(len(pictures) - 1, max(1, round(share * len(pictures))))
-    ranked = sorted(range(len(pictures)), key=lambda n: (seed_of(seed, "held", pictures[n].hash), n))
-    held = set(ranked[:count])
-    return (
-        [p for n, p in enumerate(pictures) if n not in held],
-        [pictures[n] for n in sorted(held)],
-    )
+    if any(p.held for p in pictures):
+        return [p for p in pictures if not p.held], [p for p in pictures if p.held]
+    count = min(len(hashes) - 1, max(1, round(share * len(hashes))))
+    held = set(sorted(hashes, key=lambda one: seed_of(seed, "held", one))[:count])
+    return [p for p in pictures if p.hash not in held], [p for p in pictures if p.hash in held]
 
 
 def validation_loss(t: Training) -> float:

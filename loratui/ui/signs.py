@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import Bucket, buckets_of
+from loratui.dataset.buckets import Bucket, Buckets, buckets_of
 from loratui.dataset.framing import Frame, framed
 from loratui.dataset.rows import INFO, PictureRow
 
@@ -77,8 +77,8 @@ def _framed(frame: Frame) -> str:
 
 
 @lru_cache(8)
-def _sizes(data: DataConfig) -> tuple[tuple[int, int], ...]:
-    return tuple(buckets_of(data))
+def _sizes(data: DataConfig) -> Buckets:
+    return buckets_of(data)
 
 
 @lru_cache(4096)

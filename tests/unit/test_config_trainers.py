@@ -53,6 +53,7 @@ WANTED: dict[str, dict[str, Any]] = {
     "sdxl_dataset.toml": {
         "data.resolution": 1024, "data.batch_size": 2, "data.bucketing": True, "data.max_bucket": 2048,
         "data.shuffle_captions": True, "data.keep_tokens": 2, "data.caption_dropout": 0.05,
+        "data.upscale": "never",
     },
     "kohya_gui_sd15.json": {
         "network.kind": "lora", "network.rank": 32, "network.alpha": 16.0, "network.conv_rank": None,
@@ -82,7 +83,8 @@ WANTED: dict[str, dict[str, Any]] = {
         "model.family": "sdxl", "network.kind": "lora", "network.rank": 16, "network.alpha": 8.0,
         "optimizer.name": "adamw8bit", "optimizer.lr": 1e-4, "optimizer.steps": 2000,
         "optimizer.accumulation": 2, "optimizer.weight_decay": 1e-4, "objective.ema_decay": 0.99,
-        "data.resolution": 1024, "data.caption_dropout": 0.05, "saving.every": 250, "saving.keep": 4,
+        "data.resolution": 1024, "data.also_at": (512, 768), "data.caption_dropout": 0.05,
+        "saving.every": 250, "saving.keep": 4,
         "samples.prompts": ("{trigger} holding a sign", "portrait of {trigger}"), "samples.guidance": 7.0,
     },
     "aitk_sd15_lokr.yaml": {
@@ -113,7 +115,7 @@ ODD = {  # keys that must be in the report as neither taken nor changed
         "lerning_rate": "unknown",
         "save_every_n_epochs": "ignored",
     },
-    "sdxl_dataset.toml": {"caption_dropuot_rate": "unknown", "bucket_no_upscale": "ignored"},
+    "sdxl_dataset.toml": {"caption_dropuot_rate": "unknown", "bucket_no_upscale": "taken"},
     "kohya_gui_sd15.json": {"epoch": "ignored", "random_crop": "ignored", "conv_dim": "ignored"},
     "kohya_gui_sdxl_loha.json": {"frobnicate": "unknown"},
     "aitk_sdxl.yaml": {"sample.smaple_steps": "unknown"},

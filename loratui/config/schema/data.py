@@ -12,6 +12,11 @@ class DataConfig:
 
     resolution: int = 512
     """Training resolution in px: buckets have about this value squared in area."""
+    also_at: tuple[int, ...] = ()
+    """Other resolutions in px, such as 768 and 1024: each picture is trained at each of them, too."""
+    upscale: Literal["needed", "always", "never"] = "needed"
+    """Small pictures: enlarged to the lowest resolution but taken to no higher one (needed), enlarged to
+    every resolution (always), or put into smaller buckets of their own (never)."""
     batch_size: int = 1
     """Pictures per forward pass and process."""
     repeats: int = 1
@@ -54,6 +59,11 @@ class DataConfig:
     reg_weight: float = 1.0
     """Weight of the loss on those pictures (prior preservation)."""
 
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """All training resolutions in px, the lowest first."""
+        return tuple(sorted({self.resolution, *self.also_at}))
+
 
 SHORT_NAMES: dict[str, str] = {
     "batch_size": "batch_size",
@@ -61,6 +71,7 @@ SHORT_NAMES: dict[str, str] = {
 }
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "resolution": (8, 8192),
+    "also_at": (8, 8192),
     "batch_size": (1, 4096),
     "repeats": (1, 100000),
     "bucket_step": (8, 1024),

@@ -393,7 +393,9 @@ def _dataset(
     sides = [s for s in sides if isinstance(s, int) and not isinstance(s, bool) and s > 0]
     if "resolution" in ledger:
         if len(sides) > 1:
-            ledger.take("resolution", "data.resolution", max(sides), "the largest of them")
+            largest, *lower = sorted(set(sides), reverse=True)
+            ledger.take("resolution", "data.resolution", largest)
+            ledger.also("data.also_at", tuple(sorted(lower)))
         elif sides:
             ledger.take("resolution", "data.resolution", sides[0])
         else:
@@ -473,7 +475,7 @@ def write(
         sample["prompts"] = [p.replace("{trigger}", "[trigger]") for p in values["samples.prompts"]]
     sample["walk_seed"] = True  # seeds count up here
     shared = write_rows(values, DATASET_ROWS) | {
-        "resolution": [values["data.resolution"]],
+        "resolution": sorted({values["data.resolution"], *values["data.also_at"]}),
         "caption_ext": "txt",
     }
     shared["buckets"] = values["data.bucketing"]
@@ -534,7 +536,8 @@ SAID = {
     "optimizer.beta2", "optimizer.eps", "optimizer.schedule", "optimizer.cycles", "optimizer.power",
     "optimizer.warmup_steps", "optimizer.accumulation", "objective.timestep_min", "objective.timestep_max",
     "objective.ema_decay", "objective.prediction", "objective.loss", "saving.keep", "saving.name",
-    "samples.prompts", "data.resolution", "data.repeats", "data.bucketing", "model.family", "memory.device",
+    "samples.prompts", "data.resolution", "data.also_at", "data.repeats", "data.bucketing", "model.family",
+    "memory.device",
 }  # fmt: skip
 
 

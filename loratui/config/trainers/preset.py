@@ -76,7 +76,7 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(_quoted(v) for v in value) + "]"
+        return "[" + ", ".join(_quoted(v) if isinstance(v, str) else str(v) for v in value) + "]"
     return value_text(value)
 
 

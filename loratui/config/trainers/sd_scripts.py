@@ -114,7 +114,6 @@ KNOWN: Mapping[str, str] = {
     "color_aug": "colours are not changed here",
     "random_crop": "pictures are cropped in the middle, or where you put the crop",
     "face_crop_aug_range": "pictures are cropped in the middle, or where you put the crop",
-    "bucket_no_upscale": "small pictures are scaled up to their bucket; the audit names them",
     "caption_dropout_every_n_epochs": "captions are dropped by share only",
     "noise_offset_random_strength": "the strength is not random here",
     "ip_noise_gamma_random_strength": "the strength is not random here",
@@ -273,6 +272,10 @@ def read_dataset(table: Mapping[str, Any], path: Path, where: Callable[[str], st
             "the alpha channel becomes the mask of a picture in the Dataset room",
         )
     ledger.default("enable_bucket", "data.bucketing", False)
+    if "bucket_no_upscale" in ledger:
+        ledger.take(
+            "bucket_no_upscale", "data.upscale", "never" if ledger.truth("bucket_no_upscale") else "needed"
+        )
     ledger.rest(KNOWN, [row.key for row in (*DATASET_ROWS, *SUBSET_ROWS)])
     lines = list(ledger.lines)
     from loratui.config.trainers.report import Line, shown
@@ -421,6 +424,8 @@ def write(values: Mapping[str, Any], family: str = "") -> tuple[dict[str, Any], 
     general["resolution"] = values["data.resolution"]
     general["batch_size"] = values["data.batch_size"]
     general["enable_bucket"] = values["data.bucketing"]
+    if values["data.upscale"] == "never":
+        general["bucket_no_upscale"] = True
     if values["data.token_warmup_steps"]:
         general["token_warmup_step"] = values["data.token_warmup_steps"]
     if values["objective.validation_share"]:
@@ -447,7 +452,8 @@ def _unsaid(values: Mapping[str, Any]) -> list[str]:
 
     said = {row.ours for row in (*ROWS, *DATASET_ROWS, *SUBSET_ROWS) if not row.spare}
     said |= network.SAID | optimizer.SAID | {
-        "data.resolution", "data.batch_size", "data.token_warmup_steps", "data.max_tokens", "model.family",
+        "data.resolution", "data.upscale", "data.batch_size", "data.token_warmup_steps", "data.max_tokens",
+        "model.family",
         "objective.prediction", "objective.validation_share", "samples.prompts", "samples.negative",
         "samples.seed", "samples.width", "samples.height", "samples.steps", "samples.guidance",
         "memory.device", "data.repeats",

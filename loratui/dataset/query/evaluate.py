@@ -97,6 +97,10 @@ def _problems(row: Any) -> tuple[str, ...]:
     return (*row.problems, *getattr(row, "audited", ()))
 
 
+def _buckets(row: Row) -> list[str]:
+    return row.bucket.split()
+
+
 VALUES: dict[str, Callable[[Any], Any]] = {
     **{name: operator.attrgetter(name) for name in FIELDS if name not in {"tag", "problem"}},
     "tags": lambda row: len(row.tag_list),
@@ -108,6 +112,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "captioned": _captioned,
     "tag": operator.attrgetter("tag_list"),
     "problem": _problems,
+    "bucket": _buckets,
 }
 """Field -> what it reads of a row."""
 

@@ -35,7 +35,7 @@ _ROWS: tuple[Field, ...] = (
     Field("name", "text", "text anywhere in the file name"),
     Field("path", "text", "text anywhere in the path"),
     Field("source", "text", "text anywhere in the name of the source folder"),
-    Field("bucket", "whole", "the bucket, as 512x768"),
+    Field("bucket", "codes", "the bucket, as 512x768"),
     Field("kind", "whole", "tags or prose"),
     Field("problem", "codes", "short name of a finding (blurry, dark, trigger-missing...)"),
     Field("tags", "number", "number of tags"),

@@ -50,7 +50,7 @@ class BucketTable(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Table, sum and keys."""
         with Vertical() as box:
-            box.border_title = Content(f"buckets at {self._data.resolution} px")
+            box.border_title = Content(f"buckets at {', '.join(map(str, self._data.resolutions))} px")
             box.border_subtitle = Content(f"batch size {self._data.batch_size}")
             yield LineList(self._row, self._heading, "Counting…", id="buckets")
             yield Facts(self._sum, id="bucket-sum")
@@ -101,9 +101,12 @@ class BucketTable(ModalScreen[str | None]):
             return []
         lines = self.lines
         images, batches = sum(b.images for b in lines), sum(b.batches for b in lines)
+        many = len(self._data.resolutions) > 1
+        what = figures.plural(images, "view") if many else figures.plural(images, "picture")
+        there = sum(len(buckets_of(self._data, side)) for side in self._data.resolutions)
         small = sum(bool(b.leftover) for b in lines)
         words = (
-            f"{figures.plural(images, 'picture')} in {len(lines)} of {len(buckets_of(self._data))} buckets, "
+            f"{what} in {len(lines)} of {max(there, len(lines))} buckets, "
             f"{figures.plural(batches, 'batch', 'batches')} an epoch, {small:,} not full"
         )
         keys: Row = [("enter", colours.accent), (" shows the pictures of one    ", colours.muted)]
