@@ -43,6 +43,9 @@ def add(commands: Any) -> None:
         "--on-nan", choices=("stop", "skip", "rollback"), help="what to do when the loss is no number"
     )
     add_queue_options(train)
+    train.add_argument(
+        "--launcher", choices=("local", "torchrun"), help="default: torchrun when memory.processes is above 1"
+    )
     train.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     train.add_argument("--json", action="store_true", help="print the result as JSON")
     train.set_defaults(run=run_train)
@@ -83,7 +86,9 @@ def run_train(args: argparse.Namespace, out: Output) -> int:
     preset = project.preset if args.preset is None else args.preset
     if args.no_queue:
         refuse_when_busy({"memory": {"device": args.device or config.memory.device}})
-    run = start_training(project, config, args.name, preset, args.device, queue=args.queue)
+    run = start_training(
+        project, config, args.name, preset, args.device, launcher=args.launcher or "", queue=args.queue
+    )
     answer: dict[str, Any] = {"run": str(run.path), "id": run.id}
     if not args.wait:
         out.line(f"Started {run.id}.")

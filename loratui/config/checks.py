@@ -21,14 +21,18 @@ def check(config: RunConfig) -> list[Problem]:
     ]  # fmt: skip
 
 
-def check_device(config: RunConfig, cuda: bool) -> list[Problem]:
+def check_device(config: RunConfig, cuda: int) -> list[Problem]:
     """What `check` cannot know before the machine is looked at.
 
     Args:
         config: the settings.
-        cuda: whether this machine has a CUDA device.
+        cuda: how many CUDA devices this machine has.
     """
-    device, found = config.memory.device, check_compiler(config)
+    device, processes, found = config.memory.device, config.memory.processes, check_compiler(config)
+    if device in {"auto", "cuda"} and 0 < cuda < processes:
+        message = f"{processes} processes need a GPU each, and this machine has {cuda}."
+        advice = f"Use {cuda}, or memory.device = cpu."
+        found.append(error("memory.processes", "few-gpus", message, advice, {"memory.processes": cuda}))
     if device == "auto" and not cuda:
         return [*found, *_needs_cuda(config, "this machine has no CUDA device")]
     if device.startswith("cuda") and not cuda:

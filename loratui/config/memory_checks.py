@@ -26,6 +26,26 @@ def check_memory(config: RunConfig) -> list[Problem]:
         message = "compiled blocks cannot be swapped."
         fix = {"memory.compile": False}
         found.append(error("memory.compile", "compile-or-swap", message, "Keep one of them.", fix))
+    return [*found, *_processes(config)]
+
+
+def _processes(config: RunConfig) -> list[Problem]:
+    """A batch is dealt to the processes, sample by sample."""
+    found: list[Problem] = []
+    count, batch = config.memory.processes, config.data.batch_size
+    if batch % count:
+        near = [n for n in (batch // count * count, -(-batch // count) * count) if n]
+        message = f"data.batch_size {batch} cannot be dealt evenly to {count} processes."
+        advice = (
+            f"Set data.batch_size to {' or '.join(map(str, near))}: it counts the samples of all of them."
+        )
+        found.append(
+            error("memory.processes", "not-divisible", message, advice, {"data.batch_size": near[-1]})
+        )
+    if count > 1 and config.memory.device.startswith("cuda:"):
+        message = f"{config.memory.device} is one GPU, and {count} processes need one each."
+        advice = "Use cuda; CUDA_VISIBLE_DEVICES chooses the GPUs."
+        found.append(error("memory.device", "one-gpu", message, advice, {"memory.device": "cuda"}))
     return found
 
 

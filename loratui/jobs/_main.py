@@ -24,6 +24,7 @@ from types import FrameType
 from typing import IO, Any, NoReturn, cast
 
 from loratui.errors import LockedError, LoratuiError, RunError
+from loratui.jobs import _ranks
 from loratui.runs import control, queue
 from loratui.runs.control import Request
 from loratui.runs.directory import RunDir
@@ -54,12 +55,16 @@ class Context:
         run: the run directory.
         journal: where events go; `journal.state` is their fold.
         stop_requested: why the job should save and return at the next step, empty while it should go on.
+        ranks: the other processes of the job (`train.ranks`), None until it has met them.
     """
+
+    leads = True
 
     def __init__(self, run: RunDir, journal: Journal) -> None:
         self.run = run
         self.journal = journal
         self.stop_requested = ""
+        self.ranks: Any = None
         self._looked_at = 0.0
         self._handed_out: set[str] = set()
 
@@ -129,8 +134,9 @@ def run_job(main: Callable[[Context], None], argv: list[str] | None = None) -> N
         sys.stderr.write(f"usage: python -m {main.__module__} RUN\n")
         sys.exit(2)
     run = RunDir(arguments[0])
+    _ranks.die_with_launcher()
     with _plain_output(run):
-        sys.exit(_shell(main, run))
+        sys.exit(_follow(main, run) if _ranks.rank() else _shell(main, run))
 
 
 def _shell(main: Callable[[Context], None], run: RunDir) -> int:
@@ -157,6 +163,19 @@ def _shell(main: Callable[[Context], None], run: RunDir) -> int:
             lock.release()
 
 
+def _follow(main: Callable[[Any], None], run: RunDir) -> int:
+    """What `_shell` is for the processes of a job beside its first: signals, and errors into the log."""
+    stop = _Stop()
+    logging.getLogger().setLevel(logging.ERROR)  # what they have to say, the first one says too
+    with stop.installed():
+        stop.context = context = _ranks.Silent(run)
+        try:
+            return _ranks.follow(main, context, describe)
+        except BaseException as error:
+            _write_traceback(error)
+            return 1
+
+
 def _existing(run: RunDir) -> RunDir:
     if not run.path.is_dir():
         raise RunError(f"{run.path} is not there.", "`loratui runs` lists the runs of a project.")
@@ -171,7 +190,7 @@ def _take_over(context: Context, main: Callable[[Context], None]) -> None:
     )
     if expected is not None and expected != str(journal.attempt):
         raise LockedError(f"Attempt {expected} of this run was given up before its process was ready.")
-    if journal.state.pid != os.getpid():
+    if journal.state.pid not in {os.getpid(), _ranks.launcher_pid()}:
         refuse_while_alive(context.run, journal.state)
     if expected is None:
         if journal.state.state == "finished":
@@ -195,6 +214,8 @@ def _work(main: Callable[[Context], None], context: Context, stop: _Stop) -> int
         _write_traceback(error)
         code, message, advice = describe(error, context.run)
         message = clean(message)
+        if context.ranks is not None:
+            context.ranks.failed(error, {})
         journal.write("error", code=code, message=message, advice=advice, step=journal.state.step)
         journal.write("state", state="failed", reason=message, advice=advice)
         return 1
@@ -261,7 +282,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.reason = ""
-        self.context: Context | None = None
+        self.context: Context | _ranks.Silent | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or f"{signal.Signals(number).name} was received."

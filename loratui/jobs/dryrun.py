@@ -158,6 +158,8 @@ class Context:
         self.device = ""
         self.from_step = 0
         self.attempt = 1
+        self.leads = True
+        self.ranks: Any = None
 
     def set_device(self, device: str) -> None:
         """Remember what it runs on."""

@@ -41,9 +41,10 @@ def main(context: Any) -> None:
             "state", state="stopped", reason=f"stopped at step {training.step} of {training.info.steps}",
             advice="Resume to go on from there.",
         )  # fmt: skip
-        return
-    with training.published.weights():
-        finish(training)
+    elif training.ranks.first:
+        with training.published.weights():
+            finish(training)
+    training.ranks.close()
 
 
 def finish(training: Any) -> None:

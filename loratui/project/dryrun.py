@@ -201,7 +201,11 @@ def _short(config: RunConfig, steps: int) -> RunConfig:
     every = 10_000_000 if config.samples.every else 0
     return replace(
         config,
-        data=replace(config.data, repeats=1, reg_dir=""),
+        # one process measures the share that each of several has
+        memory=replace(config.memory, processes=1),
+        data=replace(
+            config.data, repeats=1, reg_dir="", batch_size=config.data.batch_size // config.memory.processes
+        ),
         optimizer=replace(config.optimizer, steps=steps, warmup_steps=0, on_nan="skip"),
         objective=replace(config.objective, validation_share=0.0),
         network=replace(config.network, text_stop=0),

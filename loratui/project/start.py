@@ -82,7 +82,7 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
         config = replace(config, memory=replace(config.memory, device=device))
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
-    problems = [*_errors(check(config)), *check_device(config, has_cuda()), *_packages(config)]
+    problems = [*_errors(check(config)), *check_device(config, cuda_devices()), *_packages(config)]
     start = config.network.start_from
     if start and not (project.root / Path(start).expanduser()).is_file():
         message = f"{start} is not there."
@@ -136,6 +136,7 @@ def start_training(
     preset: str = "",
     device: str | None = None,
     score: str = "",
+    launcher: str = "",
     queue: bool = False,
 ) -> RunDir:
     """Launch a detached training; it lives on when this process ends.
@@ -147,6 +148,7 @@ def start_training(
         preset: name of the preset they came from, for the record.
         device: overrides memory.device.
         score: scorer that judges pictures before and after (`demo`), or empty.
+        launcher: `local` or `torchrun`; empty takes torchrun for several processes.
         queue: wait for the run that has the CPU, too; for a GPU each run waits.
 
     Raises:
@@ -156,14 +158,21 @@ def start_training(
     """
     from loratui.runs.launch import job_python
 
+    if launcher == "local" and config.memory.processes > 1:
+        message = f"the launcher local starts one process, and memory.processes is {config.memory.processes}."
+        problem = Problem(
+            "memory.processes", "one-process", "error", message, advice="Use --launcher torchrun."
+        )
+        raise request_error([problem])
     ready = prepare(project, config, device)
     spec = optimizer_spec(config.optimizer.name)
     python = job_python(spec.package if spec else "")
-    return launch(project, ready, name, preset, score, python, queue=queue)
+    return launch(project, ready, name, preset, score, python, launcher, queue=queue)
 
 
 def launch(
     project: Project, ready: Ready, name: str, preset: str, score: str, python: str | None = None,
+    through: str = "",
     queue: bool = False,
 ) -> RunDir:  # fmt: skip
     """Make the run directory of a prepared training and start its job."""
@@ -197,7 +206,7 @@ def launch(
         with contextlib.suppress(OSError):
             shutil.rmtree(run.path)  # made a moment ago by us, and nothing ran in it
         raise
-    launcher.launch(run, "train", python=python)
+    launcher.launch(run, "train", python=python, launcher=through)
     return run
 
 
@@ -246,19 +255,26 @@ def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[P
 
 
 def has_cuda() -> bool:
-    """Whether this machine has an NVIDIA device that jobs may see, asked of the driver, not of torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
-        return False
+    """Whether this machine has an NVIDIA device that jobs may see."""
+    return cuda_devices() > 0
+
+
+def cuda_devices() -> int:
+    """How many NVIDIA devices jobs may see, asked of the driver, not of torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in {"", "-1"}:
+        return 0
     try:
         import pynvml
 
         pynvml.nvmlInit()
         try:
-            return bool(pynvml.nvmlDeviceGetCount())
+            count = int(pynvml.nvmlDeviceGetCount())
+            return count if visible is None else min(count, len(visible.split(",")))
         finally:
             pynvml.nvmlShutdown()
     except Exception:  # no driver, or no library: NVML has its own exceptions for each
-        return False
+        return 0
 
 
 def _packages(config: RunConfig) -> list[Problem]:

@@ -97,6 +97,7 @@ def _opened(state: RunState, event: Event) -> None:
         state.state, state.reason, state.advice = "starting", "", ""
         state.memory, state.progress = {}, None
         memo.took_over, memo.oom_kills, memo.cgroup, memo.error, memo.error_advice = False, -1, "", "", ""
+        memo.lost = ""
     state.created_at = state.created_at or at
     for word in _WORDS:
         if word in event:
@@ -344,6 +345,10 @@ def _error(state: RunState, event: Event) -> None:
     state.memo.error_advice = _text(event.get("advice"))
 
 
+def _lost(state: RunState, event: Event) -> None:
+    state.memo.lost = _text(event.get("message"))
+
+
 _RULES: dict[str, Callable[[RunState, Event], None]] = {
     "opened": _opened,
     "process": _process,
@@ -367,6 +372,7 @@ _RULES: dict[str, Callable[[RunState, Event], None]] = {
     "warning": _warning,
     "log": _log,
     "error": _error,
+    "lost": _lost,
 }
 KINDS = frozenset(_RULES)
 """The kinds of event this version knows."""

@@ -42,16 +42,21 @@ _ADVICE = (
 )
 _SPAWN_S = 60.0
 _LOCK_S = 2.0
+_MOST_PROCESSES = 64
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
-def launch(run: RunDir, job: str, python: str | None = None, env: dict[str, str] | None = None) -> int:
-    """Start `python -m loratui.jobs.JOB RUN`, detached; returns the job's pid.
+def launch(
+    run: RunDir, job: str, python: str | None = None, env: dict[str, str] | None = None, launcher: str = ""
+) -> int:
+    """Start `python -m loratui.jobs.JOB RUN`, detached; returns the job's pid, or that of its launcher.
 
     Args:
         run: a run directory that no job was started in yet.
         job: a module of `loratui.jobs`, or the full name of another module.
         python: interpreter; `job_python()` when None.
         env: changes to the environment of the job.
+        launcher: `torchrun` starts even one process through it; several are always started so.
 
     Raises:
         LockedError: the run is being started or goes on already.
@@ -65,7 +70,7 @@ def launch(run: RunDir, job: str, python: str | None = None, env: dict[str, str]
                 f"The run {run.id} was started before; it is {observed_state(journal.state, run=run).state}.",
                 f"Use `loratui resume {run.id}` to go on with it.",
             )
-        return _start(journal, job, python, env, from_step=0)
+        return _start(journal, job, python, env, from_step=0, launcher=launcher)
 
 
 def resume(run: RunDir, python: str | None = None, env: dict[str, str] | None = None) -> int:
@@ -151,22 +156,26 @@ def refuse_while_alive(run: RunDir, state: RunState) -> None:
         )
 
 
-def _start(journal: Journal, job: str, python: str, env: dict[str, str] | None, from_step: int) -> int:
+def _start(
+    journal: Journal, job: str, python: str, env: dict[str, str] | None, from_step: int, launcher: str = ""
+) -> int:
     """Open an attempt, start its process and name it."""
     run = journal.run
     module = f"loratui.jobs.{job}" if (PACKAGE / "jobs" / f"{job}.py").is_file() else job
     program = _program(python)
     open_attempt(journal, job, from_step)
     command = [sys.executable, "-I", "-S", str(spawn.__file__), str(run.log_path), str(run.path)]
+    processes = processes_of(run)
+    several = processes > 1 or launcher == "torchrun"
     want, me = wanted(run_document(run), {**os.environ, **(env or {})}), process_identity()
     if want is not None:  # it waits for its device, then becomes the job
         queue.enter(run, want, me)
         command += [program, "-m", "loratui.jobs.queued", str(run.path)]
-    command += [program, "-m", module, str(run.path)]
+    command += [program, *(_torchrun(processes) if several else ()), "-m", module, str(run.path)]
     try:
         done = subprocess.run(
             command,
-            env=_environment(run, journal.attempt, env),
+            env=_environment(run, journal.attempt, env) | (shares(processes, env) if several else {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -188,6 +197,31 @@ def _start(journal: Journal, job: str, python: str, env: dict[str, str] | None, 
     if want is not None:
         queue.hand_over(run, me, process_identity(pid))
     return pid
+
+
+def processes_of(run: RunDir) -> int:
+    """How many processes the settings of a run ask for (the job says what is wrong with them)."""
+    count = _section(run_document(run), "memory").get("processes", 1)
+    return count if isinstance(count, int) and 1 <= count <= _MOST_PROCESSES else 1
+
+
+def _torchrun(processes: int) -> list[str]:
+    """What goes before `-m JOB RUN` for that many processes on this machine; none is started again."""
+    return [
+        "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--max-restarts", "0",
+        "--nproc-per-node", str(processes),
+    ]  # fmt: skip
+
+
+def shares(processes: int, env: dict[str, str] | None = None) -> dict[str, str]:
+    """Environment of processes beside each other: cores divided (torchrun would give one), loopback only."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = {
+        "OMP_NUM_THREADS": str(max(1, cores // processes)),
+        "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "20",
+    }
+    return {name: (env or {}).get(name, os.environ.get(name, value)) for name, value in wanted.items()}
 
 
 def identify(journal: Journal, pid: int, device: str = "", launcher: bool = False) -> None:
@@ -247,7 +281,7 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _environment(run: RunDir, attempt: int, changes: dict[str, str] | None) -> dict[str, str]:
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # a fault before the job can say so itself

@@ -250,6 +250,8 @@ def _cause(state: RunState, run: RunDir | None) -> str:
         return (
             f"The kernel killed a process because the machine's memory ran out, most likely this one{size}."
         )
+    if state.memo.lost:
+        return state.memo.lost
     if last.startswith(("Fatal Python error", "terminate called", "Segmentation fault")):
         return f"The process died of a fault in native code: {last}"
     return "The process ended without a word: killed (SIGKILL), or the machine restarted."

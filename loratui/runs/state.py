@@ -105,6 +105,8 @@ class Memo:
     error: str = ""
     """Message of the newest `error` event of this attempt."""
     error_advice: str = ""
+    lost: str = ""
+    """What is known of a process of this attempt that was lost."""
 
 
 @dataclass(slots=True)

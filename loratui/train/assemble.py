@@ -31,6 +31,7 @@ from loratui.train.objective import Objective
 from loratui.train.preview import Preview
 from loratui.train.published import Published
 from loratui.train.quantised import quantise
+from loratui.train.ranks import Ranks, join
 from loratui.train.resume import fingerprints, newest_snapshot, restore
 from loratui.train.samples import Picture, read_manifest
 from loratui.train.validation import split
@@ -49,6 +50,7 @@ def assemble(context: Any) -> Training:
     journal, run = context.journal, context.run
     info, config = load_run(run.config_path)
     placement = place(config.memory)
+    ranks = join(config.memory.processes, placement.device, context)
     context.set_device(str(placement.device))
     pictures = read_manifest(run.manifest_path)
     started_at = time.time()
@@ -68,17 +70,19 @@ def assemble(context: Any) -> Training:
     cache = Cache(Path(info.project) / ".loratui" / "cache", family, parts, placement.device)
     variation = Variation.from_config(config.data, config.objective.seed)
     captions = captions_ahead(config, pictures, prompts, variation)
-    cache.fill(pictures, captions, config.data.flip, Caching(context))
+    cache.fill(pictures, captions, config.data.flip, Caching(context), ranks)
 
     adapter = inject(family, parts, info, config, placement, pictures)
     if config.network.start_from and snapshot is None:
         start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
+    ranks.take_up(adapter)
     optimizer = make_optimizer(adapter, config)
     published = Published(adapter, optimizer, config.objective.ema_decay)
     if snapshot is not None:
         restore(published, placement.accelerator.scaler, snapshot)
+        ranks.check_equal(published.everything())
     trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
-    batches = make_batches(trained, cache, config, variation, encode=not adapter.trains_text)
+    batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks)
 
     def metadata(at_step: int) -> dict[str, str]:
         epoch = -(-at_step * config.optimizer.accumulation // batches.per_epoch)
@@ -98,6 +102,7 @@ def assemble(context: Any) -> Training:
         ),
         batches=batches,
         held=held,
+        ranks=ranks,
         preview=Preview(family, parts, adapter, cache, placement),
         checkpoints=checkpoints,
         placement=placement,
@@ -111,8 +116,9 @@ def assemble(context: Any) -> Training:
 
 
 def make_batches(
-    pictures: list[Picture], cache: Cache, config: RunConfig, variation: Variation, encode: bool
-) -> Batches:
+    pictures: list[Picture], cache: Cache, config: RunConfig, variation: Variation, encode: bool,
+    ranks: Ranks,
+) -> Batches:  # fmt: skip
     """The stream of batches of a run; see `Batches` for the parts."""
     family, seed = cache.family, config.objective.seed
     timesteps = int(cache.parts.scheduler.get("num_train_timesteps", 1000))
@@ -121,7 +127,7 @@ def make_batches(
         accumulation=config.optimizer.accumulation, repeats=config.data.repeats, flip=config.data.flip,
         caption_dropout=config.data.caption_dropout, timesteps=timesteps, device=cache.device,
         size_condition=family.size_condition, encode=encode, variation=variation,
-        draws=Draws.from_config(config.objective, timesteps),
+        draws=Draws.from_config(config.objective, timesteps), ranks=ranks,
     )  # fmt: skip
 
 
@@ -260,5 +266,5 @@ class Caching:
             )
             if request.kind == "stop":
                 raise Stopped
-        if context.stop_requested:
+        if context.stop_requested and context.leads:
             raise Stopped

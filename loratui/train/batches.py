@@ -17,6 +17,7 @@ from loratui.config.schema import ObjectiveConfig
 from loratui.families.protocol import Condition, Size, stack
 from loratui.train.cache import Cache
 from loratui.train.captions import Variation
+from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
 from loratui.train.stateless import generator, seed_of
 
@@ -32,8 +33,9 @@ class Batch:
         offset_BC: standard normal draws for the noise offset.
         t_B: timesteps.
         condition: encoded captions, stacked.
-        pictures: what was drawn, for messages.
+        pictures: what was drawn, by all processes together.
         captions: what was encoded, after dropout.
+        share: samples of this process; 0 when there are more processes than samples.
         epoch: from 1.
         mask_BHW: weights of the loss over the picture, None without masks.
         weight_B: weight of each picture, None when all are 1.
@@ -47,6 +49,7 @@ class Batch:
     pictures: tuple[Picture, ...]
     captions: tuple[str, ...]
     epoch: int
+    share: int
     seen_BCHW: Tensor | None = None
     mask_BHW: Tensor | None = None
     weight_B: Tensor | None = None
@@ -109,7 +112,7 @@ class Batches:
         self, pictures: Sequence[Picture], cache: Cache, *, seed: int, batch_size: int, accumulation: int,
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
         size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
-        draws: Draws | None = None, variation: Variation | None = None,
+        draws: Draws | None = None, variation: Variation | None = None, ranks: Ranks | None = None,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -117,7 +120,7 @@ class Batches:
             pictures: the manifest.
             cache: encodes what the batches hold.
             seed: of all draws.
-            batch_size: samples of a forward pass; the last batch of a bucket may be smaller.
+            batch_size: samples of a forward pass of all processes; the last batch of a bucket may be smaller.
             accumulation: forward passes of an optimizer step.
             repeats: multiplies each picture's own.
             flip: mirror half of the samples.
@@ -127,6 +130,7 @@ class Batches:
             size_condition: the family's answer for sizes, see `Family`.
             variation: of captions, None for none.
             draws: other timesteps, noise and masks; None for plain ones.
+            ranks: the processes that batches are dealt to; None for this one alone.
             encode: take encoded captions from the cache; off when the text encoders are trained.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
@@ -138,7 +142,7 @@ class Batches:
             device,
         )
         self.size_condition, self.encode = size_condition, encode
-        self.variation = variation or Variation(seed)
+        self.variation, self.ranks = variation or Variation(seed), ranks or Ranks()
         self._plain = Draws(high=timesteps)
         self.draws = draws or self._plain
         self._weighted = any(p.weight != 1.0 for p in self.pictures)
@@ -165,21 +169,25 @@ class Batches:
         return self._order
 
     def at(self, step: int, micro: int) -> Batch:
-        """The batch of a forward pass.
+        """This process's share of the batch of a forward pass.
 
         Args:
             step: optimizer step from 0.
             micro: forward pass within the step, from 0.
         """
         epoch, index = divmod(step * self.accumulation + micro, self.per_epoch)
-        chosen = [self.pictures[n] for n in self.order(epoch)[index]]
-        slots = range(micro * self.batch_size, micro * self.batch_size + len(chosen))
+        whole = [self.pictures[n] for n in self.order(epoch)[index]]
+        slots = self.ranks.mine(range(micro * self.batch_size, micro * self.batch_size + len(whole)))
+        chosen = self.ranks.mine(whole)
+        if not chosen:
+            nothing = torch.empty(0)
+            return Batch(nothing, nothing, nothing, nothing, {}, tuple(whole), (), epoch + 1, 0)
         drawn = [self._draw(picture, step, slot) for picture, slot in zip(chosen, slots, strict=True)]
         x0, eps, seen, offset, t, conditions, captions, masks = zip(*drawn, strict=True)
 
         def moved(tensors: tuple[Tensor | None, ...]) -> Tensor | None:
-            whole = [one for one in tensors if one is not None]
-            return torch.stack(whole).to(self.device, non_blocking=True) if whole else None
+            found = [one for one in tensors if one is not None]
+            return torch.stack(found).to(self.device, non_blocking=True) if found else None
 
         return Batch(
             x0_BCHW=torch.stack(x0).to(self.device, non_blocking=True),
@@ -187,9 +195,10 @@ class Batches:
             offset_BC=torch.stack(offset).to(self.device, non_blocking=True),
             t_B=torch.tensor(t, device=self.device),
             condition=stack(conditions, self.device),
-            pictures=tuple(chosen),
+            pictures=tuple(whole),
             captions=captions,
             epoch=epoch + 1,
+            share=len(chosen),
             seen_BCHW=moved(seen),
             mask_BHW=moved(masks),
             weight_B=torch.tensor([p.weight for p in chosen], device=self.device) if self._weighted else None,

@@ -25,6 +25,7 @@ from loratui.dataset.masks import Mask, mask_pixels
 from loratui.dataset.pixels import trained_pixels
 from loratui.errors import DatasetError
 from loratui.families.protocol import Condition, Family, Parts
+from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
 
 FORMAT = "2"
@@ -168,14 +169,19 @@ class Cache:
         return entry
 
     def fill(
-        self, pictures: Sequence[Picture], captions: Sequence[str], flips: bool, progress: Progress
-    ) -> None:
+        self, pictures: Sequence[Picture], captions: Sequence[str], flips: bool, progress: Progress,
+        ranks: Ranks | None = None,
+    ) -> None:  # fmt: skip
         """Encode what is missing, the models on the device only while they are needed.
+
+        Several processes each encode their share of everything (what is missing changes meanwhile) and wait
+        for each other.
 
         Raises:
             DatasetError: a picture cannot be read, or is not the one of the manifest any more.
         """
-        wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips else (False,))]
+        ranks = ranks or Ranks()
+        wanted = ranks.mine([(p, flip) for p in pictures for flip in ((False, True) if flips else (False,))])
         missing = [(p, f) for p, f in wanted if not self._latents.path(self.latent_key(p, f)).exists()]
         if missing:
             self.parts.vae.to(self.device)
@@ -184,7 +190,8 @@ class Cache:
                 self.latents(picture, flip)
             progress("caching latents", len(missing), len(missing))
             self.parts.vae.to("cpu")
-        texts = [c for c in dict.fromkeys(captions) if not self._text.path(self.text_key(c)).exists()]
+        unique = ranks.mine(list(dict.fromkeys(captions)))
+        texts = [c for c in unique if not self._text.path(self.text_key(c)).exists()]
         if texts:
             for encoder in self.parts.text_encoders.values():
                 encoder.to(self.device)
@@ -194,6 +201,7 @@ class Cache:
             progress("caching text", len(texts), len(texts))
             for encoder in self.parts.text_encoders.values():
                 encoder.to("cpu")
+        ranks.barrier()
 
     def _encode(self, picture: Picture, flip: bool) -> dict[str, Tensor]:
         if hashlib.sha256(_bytes(picture.path)).hexdigest() != picture.hash.removeprefix("sha256:"):

@@ -66,7 +66,7 @@ def place(config: MemoryConfig) -> Placement:
     Raises:
         ConfigError: no such device, or one that cannot compute so.
     """
-    device = _device(config.device)
+    device = _device(config)
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError("fp16 needs a CUDA device.", "Set memory.precision to bf16 or fp32 on the CPU.")
     if config.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
@@ -90,7 +90,10 @@ def place(config: MemoryConfig) -> Placement:
     return Placement(device, _DTYPES[config.precision], accelerator)
 
 
-def _device(name: str) -> torch.device:
+def _device(config: MemoryConfig) -> torch.device:
+    name = config.device
+    if config.processes > 1 and name in {"auto", "cuda"} and torch.cuda.is_available():
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process has a GPU of its own
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:

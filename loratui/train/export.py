@@ -111,7 +111,7 @@ def lora_metadata(
         "ss_num_batches_per_epoch": -(
             -sum(p.repeats for p in pictures) * config.data.repeats // config.data.batch_size
         ),
-        "ss_batch_size_per_device": config.data.batch_size,
+        "ss_batch_size_per_device": config.data.batch_size // config.memory.processes,
         "ss_total_batch_size": config.data.batch_size * config.optimizer.accumulation,
         "ss_gradient_accumulation_steps": config.optimizer.accumulation,
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing,

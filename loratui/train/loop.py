@@ -20,6 +20,7 @@ from loratui.train.objective import Objective
 from loratui.train.preview import Preview, draw_round, requests_of
 from loratui.train.published import Published
 from loratui.train.quarters import Quarters
+from loratui.train.ranks import Ranks
 from loratui.train.requests import Requests
 from loratui.train.schedule import lr_factor
 from loratui.train.validation import validation_loss
@@ -41,6 +42,7 @@ class Training:
         step: optimizer steps done.
         saved_step: step of the newest checkpoint, -1 when there is none.
         held: pictures that are held back for validation.
+        ranks: the processes that train together, mostly this one alone.
         quarters: losses by quarter of the timesteps.
         lr_scale: multiplies the learning rate; halved by each roll-back.
         skipped: steps left out in a row because they were no numbers.
@@ -66,6 +68,7 @@ class Training:
     step: int = 0
     saved_step: int = -1
     held: list[Any] = field(default_factory=list)
+    ranks: Ranks = field(default_factory=Ranks)
     quarters: Quarters = field(default_factory=Quarters)
     lr_scale: float = 1.0
     skipped: int = 0
@@ -84,6 +87,11 @@ class Training:
         """
         if self.saved_step == self.step:
             return
+        self.ranks.check_equal(self.published.everything())
+        self.ranks.once(self._write)
+        self.saved_step = self.step
+
+    def _write(self) -> None:
         scaler = self.placement.accelerator.scaler
         lora, trained = self.published.state()
         saved = self.checkpoints.save(
@@ -102,7 +110,6 @@ class Training:
                 metadata=self.metadata(self.step),
             )
         )
-        self.saved_step = self.step
         root = self.context.run.path
         self.journal.write(
             "checkpoint", step=self.step, path=saved.path.relative_to(root).as_posix(),
@@ -112,7 +119,9 @@ class Training:
             self.journal.write("pruned", step=gone.step, path=gone.path.relative_to(root).as_posix())
 
     def sample(self) -> None:
-        """Draw one round of samples with the network as it is."""
+        """Draw one round of samples with the network as it is; rank 0 alone does."""
+        if not self.ranks.first:
+            return
         requests = requests_of(
             self.config.samples, self.prompts, self.config.data.resolution, self.parts.latent_factor
         )
@@ -123,7 +132,8 @@ class Training:
     def validate(self) -> None:
         """Measure the loss on the held pictures."""
         if self.held:
-            self.journal.write("validation", step=self.step, loss=validation_loss(self))
+            loss = validation_loss(self)
+            self.journal.write("validation", step=self.step, loss=loss)
 
     def condition(self, batch: Batch) -> Condition:
         """What the denoiser is told of a batch; text encoders that are trained encode its captions now."""
@@ -183,9 +193,14 @@ def train(t: Training) -> bool:
             mark = time.perf_counter()
             batch = t.batches.at(t.step, micro)
             data_s += time.perf_counter() - mark
+            pictures += batch.pictures
+            if not batch.share:  # fewer samples than processes
+                losses.append(torch.zeros((), device=placement.device))
+                continue
             mark = time.perf_counter()
             if t.adapter.drops:  # peft draws its masks from the global generators
                 torch.manual_seed(t.batches.dropout_seed(t.step, micro))
+                t.ranks.samples = len(batch.pictures)
             eps_BCHW = t.objective.noise(batch.eps_BCHW, batch.offset_BC)
             seen_BCHW = eps_BCHW
             if batch.seen_BCHW is not None:
@@ -196,15 +211,14 @@ def train(t: Training) -> bool:
                 answer_BCHW = t.family.predict(t.parts, noisy_BCHW, batch.t_B, condition)
             target_BCHW = t.objective.target(batch.x0_BCHW, eps_BCHW, batch.t_B)
             losses_B = t.objective.losses(answer_BCHW, target_BCHW, batch.t_B, batch.mask_BHW, batch.weight_B)
-            loss = losses_B.mean()
+            loss = t.ranks.loss(losses_B, len(batch.pictures))
             accelerator.backward(loss / accumulation)
             losses.append(loss.detach())
             t.quarters.add(batch.t_B, losses_B.detach())
-            pictures += batch.pictures
             compute_s += time.perf_counter() - mark
 
         mark = time.perf_counter()
-        loss_mean = torch.stack(losses).mean()
+        loss_mean = t.ranks.combine(parameters, torch.stack(losses).mean())
         norm = clip(t, parameters, max_norm)
         loss_value, norm_value = torch.stack(
             [loss_mean, norm.to(loss_mean)]
@@ -234,7 +248,7 @@ def train(t: Training) -> bool:
             },
             **norms,
         )  # fmt: skip
-        t.quarters.tell(journal, t.step, last=t.step == steps)
+        t.quarters.tell(journal, t.step, last=t.step == steps, ranks=t.ranks)
         if done - memory_at >= 2.0:
             memory_at = done
             journal.write("memory", **placement.memory())

@@ -74,6 +74,13 @@ class Published:
             for parameter, tensor in zip(self.adapter.parameters(), tensors, strict=True):
                 parameter.copy_(tensor)
 
+    def everything(self) -> Iterator[Tensor]:
+        """All tensors that change from step to step: weights, averages, the optimizer's state."""
+        yield from self.adapter.parameters()
+        yield from self._ema
+        for _, entries in sorted(self.optimizer.state_dict()["state"].items()):
+            yield from (entry for entry in entries.values() if isinstance(entry, Tensor))
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(published, trained) tensors for a checkpoint; no trained ones where they are the same."""
         trained = self.adapter.tensors() if self.averages else {}

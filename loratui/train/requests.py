@@ -27,6 +27,7 @@ class Requests:
         self.training = training
         self.io_s = 0.0
         self._stop = False
+        self._signal = False
 
     def stop_wanted(self) -> bool:
         """Serve what has been asked; returns whether the run should save and end.
@@ -34,14 +35,19 @@ class Requests:
         A stop among the requests wins over a pause beside it; what else was asked for is done first.
         """
         context = self.training.context
-        requests = context.controls()
+        requests = self._asked()
         ends = any(r.kind == "stop" for r in requests)
         for request in requests:
             if ends and request.kind == "pause":
                 context.ack(request, False, "The run is asked to stop.")
             else:
                 self._serve(request)
-        return self._stop or bool(context.stop_requested)
+        return self._stop or self._signal
+
+    def _asked(self) -> list[Any]:
+        """New requests, and whether a signal came: the same in all processes, so that all act at one step."""
+        requests, self._signal = self.training.ranks.asked(self.training.context)
+        return requests
 
     def _serve(self, request: Any) -> None:
         t, context = self.training, self.training.context
@@ -92,9 +98,9 @@ class Requests:
         self._move(torch.device("cpu"))
         try:
             while True:
-                if context.stop_requested:
+                requests = self._asked()
+                if self._signal:
                     return False
-                requests = context.controls()
                 kinds = {r.kind for r in requests}
                 for request in requests:
                     if request.kind == "resume" and "stop" not in kinds:
@@ -111,7 +117,7 @@ class Requests:
                 time.sleep(POLL_S)
         finally:
             self._move(t.placement.device)
-            if not (self._stop or context.stop_requested):
+            if not (self._stop or self._signal):
                 t.journal.write("state", state="running")
 
     def _move(self, device: torch.device) -> None:

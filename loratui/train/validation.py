@@ -48,7 +48,7 @@ def validation_loss(t: Training) -> float:
     t.adapter.train(False)
     try:
         with torch.no_grad(), t.published.weights():
-            for picture in t.held:
+            for picture in t.ranks.mine(t.held):
                 mean, std = cache.latents(picture)
                 random = generator(seed, "validation", picture.hash)
                 x0 = mean + std * torch.randn(mean.shape, generator=random)
@@ -65,4 +65,8 @@ def validation_loss(t: Training) -> float:
                 found.append(t.objective.losses(answer, t.objective.target(x0_BCHW, eps, t_B), t_B))
     finally:
         t.adapter.train(True)
-    return float(torch.cat(found).mean())
+    if t.ranks.count == 1:
+        return float(torch.cat(found).mean())
+    losses_N = torch.cat([*found, torch.zeros(0, device=t.placement.device)]).double()
+    total = t.ranks.sum(torch.stack([losses_N.sum(), losses_N.new_tensor(len(losses_N))]))
+    return float(total[0] / total[1])

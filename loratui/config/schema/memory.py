@@ -14,6 +14,8 @@ class MemoryConfig:
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    processes: int = 1
+    """Processes that share each batch: one a GPU, or parts of the CPU. They divide data.batch_size."""
     precision: Precision = "bf16"
     """Autocast precision; the LoRA and its optimizer are fp32 always. fp16 needs CUDA."""
     base_precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -33,8 +35,9 @@ class MemoryConfig:
 
 
 SHORT_NAMES: dict[str, str] = {
+    "processes": "processes",
     "precision": "precision",
 }
-RANGES: dict[str, tuple[float | None, float | None]] = {"blocks_to_swap": (0, 200)}
+RANGES: dict[str, tuple[float | None, float | None]] = {"blocks_to_swap": (0, 200), "processes": (1, 64)}
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}
