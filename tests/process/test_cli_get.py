@@ -151,7 +151,7 @@ def test_it_goes_on_where_it_broke_off(tmp_path: Path, hub: Hub) -> None:
     hub.cut = 3_000_000
     first = get(tmp_path, hub.address, "owner/tiny")
     assert hub.sent
-    assert first.returncode == 2 and first.stderr.count("\n") < 12, first.stderr
+    assert first.returncode == 2 and "cannot be fetched" in first.stderr
     whole = {name for name, _ in hub.sent if len(hub.repositories["owner/tiny"][name]) <= hub.cut}
     hub.cut = 0
     hub.sent.clear()
