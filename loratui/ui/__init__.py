@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_FRAMES = "120"
+"""Paints a second at most: at Textual's 60 a key that comes right after a paint waits 16 ms for the next."""
 _SWITCH_S = 0.0005
 """A thread that computes hands over after so long: the default lets a key wait 5 ms at every turn."""
 
@@ -25,8 +27,10 @@ def run(
     Returns:
         The exit code: 0, or 1 when the app itself broke.
     """
+    import os
     import sys
 
+    os.environ.setdefault("TEXTUAL_FPS", _FRAMES)  # read when Textual is imported
     from loratui.ui.app import LoratuiApp
     from loratui.ui.memory import give_back_freed
     from loratui.ui.terminal import TerminalDriver, end_on_signals

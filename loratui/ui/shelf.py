@@ -48,6 +48,8 @@ class Shelf:
         """Pictures with a caption, pictures to look at, unusable files."""
         self._node: Node | None = None
         self._by_path: dict[Path, PictureRow] = {}
+        self.measured: set[Path] = set()
+        """Pictures whose figures came last."""
         self._alike: Mapping[Path, int] = {}
 
     def row(self, picture: Path) -> PictureRow | None:
@@ -68,9 +70,11 @@ class Shelf:
 
     def take_figures(self, found: Iterable[Measured]) -> None:
         """Figures of some pictures."""
+        self.measured = set()
         for one in found:
             row = self._by_path.get(one.path)
             if row is not None:
+                self.measured.add(one.path)
                 error = one.error or "ok"
                 row.known = replace(row.known, quality=one.quality, phash=one.phash or None, measured=error)
                 if one.quality is not None:
@@ -79,7 +83,8 @@ class Shelf:
 
     def take_groups(self, alike: Mapping[Path, int]) -> None:
         """How many pictures look like each."""
-        for path in self._alike.keys() | alike.keys():
+        self.measured = set(self._alike.keys() | alike.keys())
+        for path in self.measured:
             row = self._by_path.get(path)
             if row is not None:
                 row.dup = alike.get(path, 0)

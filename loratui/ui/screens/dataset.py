@@ -122,7 +122,7 @@ class DatasetRoom(DatasetDeeds):
         if what == "shown":
             self._fill()
         elif what == "measured":
-            self.view.refresh()
+            self.view.refresh_pictures(self.studio.library.measured)
             self.query_one(PicturePane).redraw()
         elif what in {"pictures", "marks"}:
             self.view.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -55,7 +56,9 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.thumbnails = Thumbnails(
-            self, lambda path: cast("LoratuiApp", self.app).library.thumbnail(path), self.refresh_picture
+            self,
+            lambda path: cast("LoratuiApp", self.app).library.thumbnail(path),
+            self.refresh_pictures,
         )
         self.count = 0
         self.empty = ""
@@ -203,13 +206,10 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         top = row * (high + 1) - self.scroll_offset.y
         self.refresh(Region(column * (wide + _GAP), top, wide, high + 1))
 
-    def refresh_picture(self, path: Path) -> None:
-        """Paint a picture again where it is in sight."""
-        high, across = self.cell[1] + 1, self.across
-        first = self.scroll_offset.y // high * across
-        last = first + (self.scrollable_content_region.height // high + 2) * across
-        for index, row in enumerate(self._shown[first:last], first):
-            if row.known.path == path:
+    def refresh_pictures(self, paths: Container[Path]) -> None:
+        """Paint some pictures again where they are in sight."""
+        for index, row in enumerate(self._shown[self.in_sight], self.in_sight.start):
+            if row.known.path in paths:
                 self.refresh_place(index)
 
     def render_line(self, y: int) -> Strip:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
@@ -32,6 +34,12 @@ class PictureList(LineList):
     @property
     def _shown(self) -> list[PictureRow]:
         return cast("LoratuiApp", self.app).library.shown
+
+    def refresh_pictures(self, paths: Container[Path]) -> None:
+        """Paint some pictures again where they are in sight."""
+        for index, row in enumerate(self._shown[self.in_sight], self.in_sight.start):
+            if row.known.path in paths:
+                self.refresh_row(index)
 
     def _columns(self, width: int) -> tuple[int, bool]:
         """Cells for the name, and whether bucket and crop have room."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,18 +36,18 @@ class Thumbnails:
         self,
         owner: Widget,
         picture: Callable[[Path], Image] | None = None,
-        paint: Callable[[Path], object] | None = None,
+        paint: Callable[[Collection[Path]], object] | None = None,
     ) -> None:
         """Begin empty.
 
         Args:
             owner: repainted when there are new ones.
             picture: gives a small picture of a file, in a thread; decodes the file itself when left out.
-            paint: paints one picture again; all of the owner is painted when left out.
+            paint: paints some pictures again; all of the owner is painted when left out.
         """
         self._owner = owner
         self._picture = picture or _decoded
-        self._paint = paint or (lambda _path: owner.refresh())
+        self._paint = paint or (lambda _paths: owner.refresh())
         self._made: OrderedDict[Key, list[Strip]] = OrderedDict()
         self._wanted: list[Key] = []
         self._busy = False
@@ -104,8 +104,7 @@ class Thumbnails:
         self._wanted = [key for key in self._wanted if key not in ready]
         while len(self._made) > _KEPT:
             self._made.popitem(last=False)
-        for path, *_ in ready:
-            self._paint(path)
+        self._paint({path for path, *_ in ready})
 
     def _make(self, path: Path, columns: int, rows: int, frame: Frame) -> list[Strip]:
         from loratui.dataset.pixels import turned
