@@ -18,6 +18,8 @@ _REQUESTS = {
     "stop": "finish the step, save, end",
     "save": "write a checkpoint now",
     "sample": "draw samples now",
+    "prompts": "change the sample prompts from here on",
+    "adjust": "change save and sample intervals and the learning rate during the run",
 }
 _DONE = {
     "pause": "is paused",
@@ -25,6 +27,8 @@ _DONE = {
     "stop": "stops: it saves and ends",
     "save": "wrote a checkpoint",
     "sample": "draws samples",
+    "prompts": "has the new prompts",
+    "adjust": "has the new values",
 }
 ANSWER_S = 10.0
 """How long a command waits for the job's answer; a job between two long steps answers later."""
@@ -58,6 +62,7 @@ def add(commands: Any) -> None:
     for name, text in _REQUESTS.items():
         request = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         request.add_argument("which", metavar="RUN", help=_RUN_HELP)
+        _add_arguments(request, name)
         request.add_argument("--wait", action="store_true", help="follow the run until it ends")
         request.add_argument("--json", action="store_true", help="print the answer as JSON")
         request.set_defaults(run=run_request, request=name)
@@ -67,6 +72,42 @@ def add(commands: Any) -> None:
     )
     replay.add_argument("which", metavar="RUN", help=_RUN_HELP)
     replay.set_defaults(run=run_replay)
+
+
+def _add_arguments(request: argparse.ArgumentParser, name: str) -> None:
+    """What goes with a request."""
+    if name == "stop":
+        request.add_argument("--after-epoch", action="store_true", help="when this epoch is done")
+    elif name in {"sample", "prompts"}:
+        text = "draw this one instead; may be repeated" if name == "sample" else "may be repeated"
+        request.add_argument(
+            "--prompt", action="append", metavar="P", required=name == "prompts", help=text, dest="prompts"
+        )
+    elif name == "adjust":
+        request.add_argument("--save-every", type=int, metavar="N", help="steps between checkpoints")
+        request.add_argument("--sample-every", type=int, metavar="N", help="steps between samples, 0: none")
+        request.add_argument(
+            "--lr-factor", type=float, metavar="F", help="multiplies the learning rate of the schedule"
+        )
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What goes with a request, as its file has it."""
+    from loratui.errors import RequestError
+    from loratui.runs.control import adjust_problem
+
+    if args.request == "stop" and args.after_epoch:
+        return {"after": "epoch"}
+    if args.request in {"sample", "prompts"}:
+        return {"prompts": args.prompts} if args.prompts else {}
+    if args.request != "adjust":
+        return {}
+    names = ("save_every", "sample_every", "lr_factor")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    problem = adjust_problem(given)
+    if problem:
+        raise RequestError(problem, "`loratui adjust -h` shows what can be changed.")
+    return given
 
 
 def run_runs(args: argparse.Namespace, out: Output) -> int:
@@ -159,7 +200,7 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
             f"The run {run.id} is {state.state}: there is nothing to resume.",
             f"`loratui attach {run.id}` follows it.",
         )
-    asked = request(run, kind)
+    asked = request(run, kind, **_arguments(args))
     answer = _answer(run, asked)
     state = status(run)
     document = {

@@ -21,7 +21,7 @@ from loratui.runs.directory import RunDir
 from loratui.runs.events import plain_json
 from loratui.runs.snapshot import replace_file
 
-Kind = Literal["pause", "resume", "stop", "save", "sample", "prompts"]
+Kind = Literal["pause", "resume", "stop", "save", "sample", "prompts", "adjust"]
 KINDS: tuple[str, ...] = get_args(Kind)
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NAME = re.compile(r"^([0-9A-HJKMNP-TV-Z]{26})-([a-z]+)\.json$")
@@ -88,6 +88,27 @@ def request(run: RunDir, kind: str, **args: Any) -> str:
             "Check that the run folder is there, that you may write in it and that the disk has room.",
         ) from error
     return made.id
+
+
+def adjust_problem(args: dict[str, Any]) -> str:
+    """What is wrong with the arguments of an `adjust`, in one sentence; empty when nothing is.
+
+    `save_every` and `sample_every` count steps, 0 for no samples; `lr_factor` multiplies the learning rate
+    of the schedule.
+    """
+    least = {"save_every": 1, "sample_every": 0}
+    if not args:
+        return "There is nothing to change."
+    for key, value in args.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in least:
+            if not (isinstance(value, int) and number and least[key] <= value <= 10**9):
+                return f"{key} must be a whole number from {least[key]} on."
+        elif key != "lr_factor":
+            return f"There is no {key} to change; there are save_every, sample_every and lr_factor."
+        elif not (number and 0 < value <= 100):
+            return "lr_factor must be above 0 and at most 100."
+    return ""
 
 
 def pending(run: RunDir, not_before: float = 0.0) -> list[Request]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class Training:
         ranks: the processes that train together, mostly this one alone.
         quarters: losses by quarter of the timesteps.
         lr_scale: multiplies the learning rate; halved by each roll-back.
+        save_every, sample_every: steps between saves and rounds of samples; the settings', until changed.
         skipped: steps left out in a row because they were no numbers.
         rollbacks: how often this process went back to a checkpoint.
     """
@@ -71,8 +73,13 @@ class Training:
     ranks: Ranks = field(default_factory=Ranks)
     quarters: Quarters = field(default_factory=Quarters)
     lr_scale: float = 1.0
+    save_every: int = 0
+    sample_every: int = 0
     skipped: int = 0
     rollbacks: int = 0
+
+    def __post_init__(self) -> None:
+        self.save_every, self.sample_every = self.config.saving.every, self.config.samples.every
 
     @property
     def journal(self) -> Any:
@@ -118,16 +125,29 @@ class Training:
         for gone in self.checkpoints.prune():
             self.journal.write("pruned", step=gone.step, path=gone.path.relative_to(root).as_posix())
 
-    def sample(self) -> None:
-        """Draw one round of samples with the network as it is; rank 0 alone does."""
+    def epochs_begun(self, step: int | None = None) -> int:
+        """The epoch, from 1, that the optimizer step after `step` (the newest when None) begins in."""
+        done = self.step if step is None else step
+        return done * self.config.optimizer.accumulation // self.batches.per_epoch + 1
+
+    def sample(self, extra: list[str] | None = None) -> None:
+        """Draw one round of samples with the network as it is, rank 0 alone.
+
+        Args:
+            extra: prompts to draw once, beside the run's own.
+        """
         if not self.ranks.first:
             return
         requests = requests_of(
-            self.config.samples, self.prompts, self.config.data.resolution, self.parts.latent_factor
+            self.config.samples,
+            self.prompts if extra is None else extra,
+            self.config.data.resolution,
+            self.parts.latent_factor,
         )
         folder = self.context.run.samples_dir / f"step-{self.step:06d}"
         with self.published.weights():
-            draw_round(self.preview, requests, folder, self.step, self.context)
+            first = 0 if extra is None else max(len(self.prompts), _pictures(folder))
+            draw_round(self.preview, requests, folder, self.step, self.context, first)
 
     def validate(self) -> None:
         """Measure the loss on the held pictures."""
@@ -148,7 +168,7 @@ class Training:
 
     def sample_due(self) -> bool:
         """Whether this step is one of those that samples are drawn at."""
-        every = self.config.samples.every
+        every = self.sample_every
         return every > 0 and bool(self.prompts) and self.step % every == 0
 
 
@@ -257,11 +277,16 @@ def train(t: Training) -> bool:
 
         if t.step % config.objective.validation_every == 0 or t.step == steps:
             t.validate()
-        if t.step % config.saving.every == 0 or t.step == steps:
+        if t.step % t.save_every == 0 or t.step == steps:
             save_or_pause(t, requests)
-        if t.sample_due() or (t.step == steps and config.samples.every > 0 and t.prompts):
+        if t.sample_due() or (t.step == steps and t.sample_every > 0 and t.prompts):
             t.sample()
     return True
+
+
+def _pictures(folder: Path) -> int:
+    """How many samples lie there: further ones are numbered from that on."""
+    return sum(1 for _ in folder.glob("*.png"))
 
 
 def clip(t: Training, parameters: list[torch.nn.Parameter], max_norm: float) -> torch.Tensor:

@@ -214,10 +214,12 @@ def write_picture(path: Path, picture: Image.Image, request: Request, facts: dic
     write_atomic(path, data.getvalue())
 
 
-def draw_round(preview: Preview, requests: Sequence[Request], folder: Path, step: int, context: Any) -> None:
-    """Draw and write one round of samples, each its own event; a signal ends the round early."""
+def draw_round(
+    preview: Preview, requests: Sequence[Request], folder: Path, step: int, context: Any, first: int = 0
+) -> None:
+    """Draw and write one round of samples, numbered from `first`; a signal ends the round early."""
     journal, root = context.journal, context.run.path
-    for index, request in enumerate(requests):
+    for index, request in enumerate(requests, first):
         if context.stop_requested:
             return
         begun = time.perf_counter()

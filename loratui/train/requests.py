@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loratui.errors import SaveError
+from loratui.runs.control import adjust_problem
 
 if TYPE_CHECKING:
     from loratui.train.loop import Training
@@ -28,6 +29,7 @@ class Requests:
         self.io_s = 0.0
         self._stop = False
         self._signal = False
+        self._last_epoch: int | None = None
 
     def stop_wanted(self) -> bool:
         """Serve what has been asked; returns whether the run should save and end.
@@ -36,13 +38,14 @@ class Requests:
         """
         context = self.training.context
         requests = self._asked()
-        ends = any(r.kind == "stop" for r in requests)
+        ends = any(r.kind == "stop" and r.args.get("after") != "epoch" for r in requests)
         for request in requests:
             if ends and request.kind == "pause":
                 context.ack(request, False, "The run is asked to stop.")
             else:
                 self._serve(request)
-        return self._stop or self._signal
+        ended = self._last_epoch is not None and self.training.epochs_begun() > self._last_epoch
+        return self._stop or ended or self._signal
 
     def _asked(self) -> list[Any]:
         """New requests, and whether a signal came: the same in all processes, so that all act at one step."""
@@ -51,7 +54,11 @@ class Requests:
 
     def _serve(self, request: Any) -> None:
         t, context = self.training, self.training.context
-        if request.kind == "stop":
+        if request.kind == "stop" and request.args.get("after") == "epoch":
+            self._last_epoch = max(1, t.epochs_begun(t.step - 1))
+            t.journal.write("log", level="info", message=f"stops after epoch {self._last_epoch}")
+            context.ack(request, True, "")
+        elif request.kind == "stop":
             context.ack(request, True, "")
             self._stop = True
         elif request.kind == "save":
@@ -62,9 +69,9 @@ class Requests:
             else:
                 context.ack(request, True, "")
         elif request.kind == "sample":
-            context.ack(request, True, "")
-            if t.prompts:
-                t.sample()
+            self._sample(request)
+        elif request.kind == "adjust":
+            self._adjust(request)
         elif request.kind == "prompts":
             self._change_prompts(request)
         elif request.kind == "pause":
@@ -77,10 +84,38 @@ class Requests:
         else:
             context.ack(request, False, f"Unknown request {request.kind}.")
 
+    def _sample(self, request: Any) -> None:
+        """Draw the prompts of the run, or those that came with the request, beside them."""
+        t = self.training
+        prompts = request.args.get("prompts")
+        if prompts is None and not t.prompts:
+            t.context.ack(request, False, "The run has no sample prompts.")
+        elif prompts is not None and not _are_texts(prompts):
+            t.context.ack(request, False, "prompts must be a list of texts.")
+        else:
+            t.context.ack(request, True, "")
+            t.sample([p.replace("{trigger}", t.info.trigger) for p in prompts] if prompts else None)
+
+    def _adjust(self, request: Any) -> None:
+        """Change the intervals of saves and samples, and the factor of the learning rate, from here on."""
+        t, args = self.training, request.args
+        problem = adjust_problem(args)
+        if not problem and args.get("sample_every") and not t.prompts:
+            problem = "The run has no sample prompts."
+        if problem:
+            t.context.ack(request, False, problem)
+            return
+        t.save_every = args.get("save_every", t.save_every)
+        t.sample_every = args.get("sample_every", t.sample_every)
+        t.lr_scale = float(args.get("lr_factor", t.lr_scale))
+        said = ", ".join(f"{key} {value:g}" for key, value in sorted(args.items()))
+        t.journal.write("log", level="info", message=f"changed from step {t.step} on: {said}")
+        t.context.ack(request, True, "")
+
     def _change_prompts(self, request: Any) -> None:
         t = self.training
         prompts = request.args.get("prompts")
-        if not isinstance(prompts, list) or not all(isinstance(p, str) and p.strip() for p in prompts):
+        if not _are_texts(prompts):
             t.context.ack(request, False, "prompts must be a list of texts.")
             return
         t.prompts[:] = [p.replace("{trigger}", t.info.trigger) for p in prompts]
@@ -107,6 +142,8 @@ class Requests:
                         context.ack(request, True, "")
                     elif request.kind == "prompts":
                         self._change_prompts(request)
+                    elif request.kind == "adjust":
+                        self._adjust(request)
                     elif request.kind in {"save", "stop"}:
                         self._serve(request)
                     else:
@@ -130,3 +167,7 @@ class Requests:
                 if isinstance(value, torch.Tensor):
                     state[name] = value.to(device)
         t.placement.free()
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(p, str) and p.strip() for p in value)

@@ -65,3 +65,15 @@ def test_refusals(run: RunDir) -> None:
     with pytest.raises(RunError, match="cannot be left"):
         control.request(RunDir(run.path / "gone" / "away"), "stop")
     assert control.pending(RunDir(run.path / "gone")) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {}, {"save_every": 0}, {"save_every": 2.5}, {"save_every": True}, {"sample_every": -1}, {"lr_factor": 0},
+        {"lr_factor": "2"}, {"lr_factor": float("nan")}, {"rank": 4},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_adjusted_is_told(args: dict[str, object]) -> None:
+    assert control.adjust_problem(args).endswith(".")
+    assert not control.adjust_problem({"save_every": 1, "sample_every": 0, "lr_factor": 0.5})

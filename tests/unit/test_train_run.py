@@ -293,6 +293,35 @@ def test_save_sample_and_prompts_on_request(project: Path, tiny_sd15: Path) -> N
     assert min(e["step"] for e in events if e["kind"] == "checkpoint") in {2, 3}
 
 
+def test_intervals_and_rate_change_during_the_run(project: Path, tiny_sd15: Path) -> None:
+    config = kit.tiny_config(saving__every=100, optimizer__steps=12, samples__every=0)
+    run = kit.make_run(project, tiny_sd15, config, "adjusted")
+
+    def asks(context):
+        ask_at(context, 2, "adjust", save_every=4, lr_factor=0.5)
+        ask_at(context, 4, "sample", prompts=["{trigger} once"])
+        ask_at(context, 6, "adjust", save_every=0)
+
+    events = kit.run_job_here(run, tweak=asks)
+    rates = {e["step"]: e["lr"] for e in events if e["kind"] == "step"}
+    assert {e["step"] for e in events if e["kind"] == "checkpoint"} == {4, 8, 12}
+    before, after = (next(iter(rates[step].values())) for step in (1, 12))
+    assert after == pytest.approx(before / 2, rel=0.01)
+    sample = next(e for e in events if e["kind"] == "sample")
+    assert sample["prompt"] == "sks thing once" and sample["index"] >= 1  # beside the run's own
+    answers = [(e["request"], e["ok"], e["reason"]) for e in events if e["kind"] == "ack"]
+    assert [ok for _, ok, _ in answers] == [True, True, False] and "save_every" in answers[2][2]
+
+
+def test_stop_after_the_epoch(project: Path, tiny_sd15: Path) -> None:
+    run = kit.make_run(project, tiny_sd15, kit.tiny_config(saving__every=100, optimizer__steps=50), "epoch")
+    events = kit.run_job_here(run, tweak=lambda c: ask_at(c, 1, "stop", after="epoch"))
+    steps = [e for e in events if e["kind"] == "step"]
+    assert {e["epoch"] for e in steps} == {1} and 1 < len(steps) < 50
+    states = [e["state"] for e in events if e["kind"] == "state"]
+    assert states[-1] == "stopped" and events[-1]["state"] == "stopped"
+
+
 def test_pause_holds_until_resume(project: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = kit.make_run(project, tiny_sd15, kit.tiny_config(), "paused")
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from app_kit import RunWriter, project
+from textual.widgets import TextArea
 
-from loratui.runs import queue
+from loratui.runs import control, queue
 from loratui.runs.devices import Want
 from loratui.runs.directory import RunDir
 from loratui.runs.lock import DeviceLock
@@ -120,3 +121,32 @@ async def test_runs_are_compared_pruned_cloned_and_put_away(tmp_path: Path) -> N
         await pilot.press("enter")
         await until(pilot, lambda: not run.path.exists() and len(app.runs) == 1)
         assert (root / ".loratui/trash/runs" / run.id / "run.toml").is_file()
+
+
+async def test_a_run_is_adjusted_and_a_prompt_drawn_once(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", 2)
+    writer = RunWriter(root)
+    writer.alive()
+    writer.write("state", state="running")
+    writer.steps(1, 5)
+    app = LoratuiApp(root, open_run=str(writer.run.path))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("4")
+        await until(pilot, lambda: app.watched is not None and app.watched.state.step == 5)
+        await pilot.press("a")
+        app.screen.query_one(TextArea).text = "save_every = 7\nlr_factor = 0.5"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: control.pending(writer.run))
+        asked = control.pending(writer.run)[0]
+        assert asked.kind == "adjust" and asked.args == {"save_every": 7, "lr_factor": 0.5}
+        await until(pilot, lambda: "asked for: adjust" in text_of(app))
+        writer.write("ack", id=asked.id, request="adjust", ok=False, reason="The disk is full.")
+        await until(pilot, lambda: "asked for" not in text_of(app))
+        await pilot.press("I")
+        app.screen.query_one(TextArea).text = "sks robot once"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: control.pending(writer.run)[1:])
+        assert control.pending(writer.run)[1].args == {"prompts": ["sks robot once"]}
+        await pilot.press("X", "enter")
+        await until(pilot, lambda: control.pending(writer.run)[2:])
+        assert control.pending(writer.run)[2].args == {"after": "epoch"}

@@ -17,7 +17,7 @@ from loratui.ui.panels.loss import LossPanel
 from loratui.ui.panels.machine import MachinePanel
 from loratui.ui.panels.newest import NewestPanel
 from loratui.ui.panels.numbers import NumbersPanel
-from loratui.ui.screens.room import Room
+from loratui.ui.screens.monitor_controls import CONTROLS, TRAINING_KEYS, Controls
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
@@ -31,7 +31,7 @@ _CAPTION_ZOOMS = {"live-captions": "live-list-panel", "log": "log"}
 """What has the focus -> the pane that grows."""
 
 
-class MonitorRoom(Room):
+class MonitorRoom(Controls):
     """Loss, figures, machine, newest samples, log; controls answer when the job has answered.
 
     A caption run has its figures, its newest captions and their pictures in place of loss and samples.
@@ -57,6 +57,7 @@ class MonitorRoom(Room):
             "Go to the samples, or to the captions",
             show=False,
         ),
+        *CONTROLS,
     )
     BINDINGS = bindings(ACTIONS)
     DEFAULT_CSS = """
@@ -196,6 +197,9 @@ class MonitorRoom(Room):
             if self.studio.replaying:
                 return True if action == "pause" else None
             return True if watched is not None and watched.live else None
+        if action in TRAINING_KEYS:
+            live = watched is not None and watched.live and not self.studio.replaying
+            return True if live and not self._captioning else None
         if action == "resume_run":
             ended = watched is not None and watched.state.state in ENDED - {"finished"}
             return True if ended and not self.studio.replaying else None
