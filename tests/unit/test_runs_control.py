@@ -70,8 +70,8 @@ def test_refusals(run: RunDir) -> None:
 @pytest.mark.parametrize(
     "args",
     [
-        {}, {"save_every": 0}, {"save_every": 2.5}, {"save_every": True}, {"sample_every": -1}, {"lr_factor": 0},
-        {"lr_factor": "2"}, {"lr_factor": float("nan")}, {"rank": 4},
+        {}, {"save_every": 0}, {"save_every": 2.5}, {"save_every": True}, {"sample_every": -1},
+        {"lr_factor": 0}, {"lr_factor": "2"}, {"lr_factor": float("nan")}, {"rank": 4},
     ],
 )  # fmt: skip
 def test_what_cannot_be_adjusted_is_told(args: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The Monitor's further controls: sample an edited prompt, change intervals and rate, stop after the epoch."""
+"""The Monitor's further controls: sample an edited prompt, change intervals and rate, stop after an epoch."""
 
 from __future__ import annotations
 
