@@ -128,7 +128,7 @@ class Training:
     def epochs_begun(self, step: int | None = None) -> int:
         """The epoch, from 1, that the optimizer step after `step` (the newest when None) begins in."""
         done = self.step if step is None else step
-        return done * self.config.optimizer.accumulation // self.batches.per_epoch + 1
+        return int(done * self.config.optimizer.accumulation) // self.batches.per_epoch + 1
 
     def sample(self, extra: list[str] | None = None) -> None:
         """Draw one round of samples with the network as it is, rank 0 alone.
