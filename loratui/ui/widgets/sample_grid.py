@@ -123,6 +123,7 @@ class SampleGrid(Widget, can_focus=True):
     def on_resize(self) -> None:
         """Other pictures may be in sight."""
         self._into_view()
+        self.refresh()  # the new size may have been painted already, from the old place
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor on the picture that was clicked."""
