@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 from loratui.captioners.locate import hub_cache
 from loratui.cli.output import Output, size_text
 from loratui.errors import BaseModelError
+from loratui.runs.lock import FileLock
 
 _PARTS: dict[str, tuple[str, ...]] = {
     "sd": ("text_encoder", "unet", "vae"),
@@ -23,6 +26,8 @@ _TOKENIZERS = {"sd": ("tokenizer",), "sdxl": ("tokenizer", "tokenizer_2")}
 _PICKLES = (".bin", ".ckpt", ".pt")
 _SPARE_BYTES = 1 << 30
 _POLL_S = 0.3
+_LARGE_BYTES = 8_000_000
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +181,78 @@ def fetch(wanted: Wanted, out: Output) -> Path:
     Raises:
         Exception: those of huggingface_hub and its HTTP library.
     """
+    escaped = [n.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for n in wanted.files]
+    lock = FileLock(_lock_path(wanted), f"the download of {wanted.hub_id}")
+    lock.acquire()
+    try:
+        return _fetched(wanted, escaped, out)
+    finally:
+        lock.release()
+
+
+def _lock_path(wanted: Wanted) -> Path:
+    (wanted.folder() / "blobs").mkdir(parents=True, exist_ok=True)
+    return wanted.folder() / ".loratui-get.lock"
+
+
+def _fetched(wanted: Wanted, escaped: list[str], out: Output) -> Path:
     from huggingface_hub import snapshot_download
 
-    escaped = [n.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for n in wanted.files]
     with _watched(wanted, out):
+        for name, size in wanted.files.items():
+            if size >= _LARGE_BYTES:
+                _fetch_large(wanted, name)
         path = Path(
             snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=escaped, max_workers=4)
         )
     return path / wanted.single if wanted.single else path
+
+
+def _fetch_large(wanted: Wanted, name: str) -> None:
+    """Fetch a file into the cache's blobs, going on where it broke off; `snapshot_download` finds it there.
+
+    huggingface_hub itself begins such a file anew after each end of the process.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(wanted.hub_id, name, revision=wanted.commit)
+    about = get_hf_file_metadata(url, timeout=20)
+    blob = wanted.folder() / "blobs" / str(about.etag)
+    if not re.fullmatch("[0-9a-f]{64}", str(about.etag)) or about.size is None or blob.exists():
+        return  # only files with a sum to check against
+    part = blob.with_name(f"{about.etag}.part")
+    for attempt in range(_TRIES):
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _append(url, part, before, about.size)
+            break
+        except Exception:  # those of whichever HTTP library it is
+            if attempt == _TRIES - 1 or not part.exists() or part.stat().st_size <= before:
+                raise
+    with open(part, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != about.etag:
+        part.unlink()
+        raise BaseModelError(f"{name} of {wanted.hub_id} came damaged and was removed.", "Fetch it again.")
+    part.rename(blob)
+
+
+def _append(url: str, part: Path, first: int, size: int) -> None:
+    """Fetch what is missing of a file from byte `first` on."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    if first >= size:
+        return
+    headers = build_hf_headers() | ({"Range": f"bytes={first}-"} if first else {})
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=30) as response:
+        hf_raise_for_status(response)
+        partial = response.status_code == 206
+        with open(part, "ab" if partial else "wb") as file:
+            for chunk in response.iter_bytes(1 << 16):
+                file.write(chunk)
+    if part.stat().st_size != size:
+        raise OSError("the connection broke")
 
 
 @contextmanager
@@ -219,4 +288,4 @@ def _stored(folder: Path) -> int:
 
 def _begun(folder: Path) -> int:
     """Bytes of files that broke off."""
-    return sum(path.stat().st_size for path in (folder / "blobs").glob("*.incomplete") if path.exists())
+    return sum(path.stat().st_size for path in (folder / "blobs").glob("*.part") if path.exists())

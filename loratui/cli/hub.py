@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         "get",
         help="fetch a base model or a captioner from the Hub",
         description="Fetch what is needed of a base model or a captioner, so that all works offline."
-        " After a break, files that came whole are not fetched again.",
+        " Goes on where it broke off.",
     )
     parser.add_argument("hub_id", metavar="HUB-ID", help="as in owner/name")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit")

@@ -147,18 +147,22 @@ def test_only_what_is_needed_comes_and_is_found_by_its_id(tmp_path: Path, hub: H
 
 
 def test_it_goes_on_where_it_broke_off(tmp_path: Path, hub: Hub) -> None:
-    """Connections break in large files; the next call fetches these and nothing that came whole."""
+    """Connections break in a large file; the next call asks for the rest of it, and nothing anew."""
     hub.cut = 3_000_000
     first = get(tmp_path, hub.address, "owner/tiny")
     assert hub.sent
     assert first.returncode == 2 and "cannot be fetched" in first.stderr
     whole = {name for name, _ in hub.sent if len(hub.repositories["owner/tiny"][name]) <= hub.cut}
+    came = max(first for _, first in hub.sent) + hub.cut
     hub.cut = 0
     hub.sent.clear()
     second = get(tmp_path, hub.address, "owner/tiny")
     assert second.returncode == 0, second.stderr
     again = {name for name, _ in hub.sent}
-    assert whole and again and not again & whole
+    assert whole and not again & whole
+    (offset,) = (at for name, at in hub.sent if name == "unet/diffusion_pytorch_model.safetensors")
+    assert came - (1 << 16) <= offset <= came  # what broke off is kept but for the last chunk
+    assert not list((tmp_path / "hf").rglob("*.part"))
 
 
 def test_what_cannot_be_fetched_is_said_before_anything_comes(tmp_path: Path, hub: Hub) -> None:
