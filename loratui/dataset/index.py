@@ -22,12 +22,13 @@ from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.dataset.sidecar import read_caption_file
 from loratui.errors import DatasetError
 
-VERSION = 1
+VERSION = 2
 _BATCH = 500
 _COLUMNS = (
     *("path", "size", "mtime_ns", "width", "height", "frames", "code", "message", "content"),
     *("cap_suffix", "cap_size", "cap_mtime_ns", "caption", "encoding"),
-    *("sharpness", "bright_p99", "bright_p5", "aspect", "information", "phash", "measured"),
+    *("sharpness", "bright_p99", "bright_p5", "aspect", "information", "acuity", "detail"),
+    *("phash", "measured"),
 )
 _SCHEMA = """
 CREATE TABLE about (version INTEGER NOT NULL);
@@ -35,8 +36,8 @@ CREATE TABLE pictures (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, width INTEGER, height INTEGER, frames INTEGER,
     code TEXT, message TEXT, content TEXT,
     cap_suffix TEXT, cap_size INTEGER, cap_mtime_ns INTEGER, caption TEXT, encoding TEXT,
-    sharpness REAL, bright_p99 REAL, bright_p5 REAL, aspect REAL, information REAL, phash INTEGER,
-    measured TEXT
+    sharpness REAL, bright_p99 REAL, bright_p5 REAL, aspect REAL, information REAL,
+    acuity REAL, detail REAL, phash INTEGER, measured TEXT
 ) WITHOUT ROWID;
 """
 
@@ -317,13 +318,14 @@ class Index:
     def keep(self, found: Measured) -> None:
         """Keep the figures of one picture (the caller commits by `flush`)."""
         q = found.quality
-        values: tuple[Any, ...] = (None,) * 6
+        values: tuple[Any, ...] = (None,) * 8
         if q is not None:
             signed = found.phash - (1 << 64) if found.phash >> 63 else found.phash
-            values = (q.sharpness, q.bright_p99, q.bright_p5, q.aspect, q.information, signed)
+            figures = (q.sharpness, q.bright_p99, q.bright_p5, q.aspect, q.information, q.acuity, q.detail)
+            values = (*figures, signed)
         self._db.execute(
-            "UPDATE pictures SET sharpness=?, bright_p99=?, bright_p5=?, aspect=?, information=?, phash=?, "
-            "measured=? WHERE path=?",
+            "UPDATE pictures SET sharpness=?, bright_p99=?, bright_p5=?, aspect=?, information=?, "
+            "acuity=?, detail=?, phash=?, measured=? WHERE path=?",
             (*values, "ok" if q is not None else _clean(found.error) or "failed", os.fsencode(found.path)),
         )
 
@@ -391,9 +393,9 @@ def _sidecars(folder: str) -> dict[str, os.stat_result]:
 def _indexed(row: tuple[Any, ...]) -> Indexed:
     key, size, mtime_ns, width, height, frames, code, message, content = row[:9]
     suffix, _cap_size, _cap_time, caption, encoding = row[9:14]
-    sharpness, p99, p5, aspect, information, phash, measured = row[14:]
+    *figures, phash, measured = row[14:]
     path = Path(os.fsdecode(key))
-    quality = None if sharpness is None else Quality(sharpness, p99, p5, aspect, information)
+    quality = None if figures[0] is None else Quality(*figures)
     return Indexed(
         path,
         size,

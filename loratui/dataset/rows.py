@@ -17,7 +17,6 @@ from loratui.dataset.duplicates import Candidate, Group
 from loratui.dataset.framing import PLAIN, Frame, Grids
 from loratui.dataset.index import Indexed
 from loratui.dataset.masks import Mask, MaskFinder
-from loratui.dataset.quality import BLURRY
 from loratui.dataset.scan import SUFFIXES
 from loratui.dataset.tags import detect_kind, split_caption
 
@@ -109,7 +108,7 @@ class PictureRow:
 
     @property
     def blur(self) -> bool:
-        return self.sharpness is not None and self.sharpness < BLURRY
+        return self.known.quality is not None and self.known.quality.blurry
 
 
 @dataclass(frozen=True, slots=True)

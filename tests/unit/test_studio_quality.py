@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import random
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
+from loratui import demo
 from loratui.dataset import duplicates as d
 from loratui.dataset import quality as q
 
@@ -181,3 +184,73 @@ def test_groups_to_review_come_after_sure_ones() -> None:
     ]
     assert not d.groups([candidate("a", 0), candidate("b", 2**64 - 1)])
     assert not d.groups([])
+
+
+def drawing(seed: int) -> Image.Image:
+    """Flat colours with hard edges."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (512, 512), (200, 210, 220))
+    pen = ImageDraw.Draw(image)
+    for _ in range(30):
+        x, y, w, h = (int(v) for v in rng.integers(20, 300, 4))
+        pen.rectangle((x, y, x + w, y + h), fill=tuple(int(v) for v in rng.choice([30, 120, 230], 3)))
+    return image
+
+
+def textured(seed: int) -> Image.Image:
+    """The spectrum of a photograph, with objects that cover each other."""
+    rng = np.random.default_rng(seed)
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(512), np.fft.fftfreq(512)))
+    f[0, 0] = 1
+    base = np.fft.ifft2(np.fft.fft2(rng.normal(size=(512, 512))) / f**1.2).real
+    base = 128 + 45 * (base - base.mean()) / base.std()
+    y, x = np.mgrid[:512, :512]
+    for _ in range(10):
+        cx, cy, r = rng.integers(0, 512), rng.integers(0, 512), rng.integers(20, 90)
+        inside = np.hypot(x - cx, y - cy) < r
+        base = np.where(inside, rng.integers(40, 210) + (np.roll(base, int(cx)) - 128) / 2, base)
+    return Image.fromarray(np.clip(base, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def seen(image: Image.Image, radius: float, contrast: float) -> q.Quality:
+    """Blurred, then pulled together around grey and rounded to 8 bits."""
+    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=float)
+    return q.measure(Image.fromarray(np.clip(128 + (blurred - 128) * contrast, 0, 255).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("make", [drawing, textured])
+@pytest.mark.parametrize("contrast", [1.0, 0.3, 0.15])
+def test_blur_is_found_at_any_contrast_and_sharp_pictures_raise_no_alarm(make: Any, contrast: float) -> None:
+    """Sharp and nearly sharp pictures pass, radii from 5 px on 512 are named."""
+    for seed in (1, 2):
+        assert [seen(make(seed), r, contrast).blurry for r in (0, 1)] == [False, False]
+        assert [seen(make(seed), r, contrast).blurry for r in (5, 8, 12)] == [True, True, True]
+
+
+@pytest.mark.parametrize("make", [drawing, textured])
+def test_a_sharp_subject_before_a_soft_background_is_not_blurred(make: Any) -> None:
+    image = make(3)
+    soft = image.filter(ImageFilter.GaussianBlur(14))
+    mask = Image.new("L", image.size, 0)
+    ImageDraw.Draw(mask).ellipse((150, 130, 330, 400), fill=255)
+    soft.paste(image, (0, 0), mask.filter(ImageFilter.GaussianBlur(2)))
+    assert not q.measure(soft).blurry
+
+
+def test_flat_drawings_are_no_emptiness_and_emptiness_is() -> None:
+    """The bundled pictures pass; one colour, almost one colour, and one small thing on it do not."""
+    folder = Path(demo.__file__).parent / "pictures"
+    for path in sorted(folder.glob("*.png")):
+        assert "low-information" not in q.measure(Image.open(path).convert("RGB")).findings(), path.name
+    blank = Image.new("RGB", (256, 256), (120, 130, 140))
+    nearly = np.clip(np.random.default_rng(0).normal(120, 1, (256, 256, 3)), 0, 255).astype(np.uint8)
+    dot = blank.copy()
+    ImageDraw.Draw(dot).ellipse((100, 100, 125, 125), fill=(250, 0, 0))
+    for image in (blank, Image.fromarray(nearly), dot):
+        assert "low-information" in q.measure(image).findings()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (33, 31)])
+def test_pictures_of_any_shape_are_measured(size: tuple[int, int]) -> None:
+    found = q.measure(Image.new("RGB", size, "grey"))
+    assert 0 <= found.acuity <= 1 and 0 <= found.detail <= 1

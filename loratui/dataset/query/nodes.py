@@ -53,7 +53,7 @@ _ROWS: tuple[Field, ...] = (
     Field("repeats", "number", "how often the picture counts in an epoch"),
     Field("dup", "number", "pictures in its group of near-duplicates, 0 when it stands alone"),
     Field("sharpness", "number", "0 to about 1; under 0.29 counts as blurred", exact=False),
-    Field("blur", "flag", "counts as blurred"),
+    Field("blur", "flag", "counts as blurred, by sharpness or by the width of its edges"),
     Field("mask", "flag", "has a mask"),
     Field("framed", "flag", "turned, mirrored or cropped by hand"),
     Field("edited", "flag", "its caption was changed in this project"),
