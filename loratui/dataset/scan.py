@@ -173,12 +173,29 @@ def scan(
             on_progress(len(pictures))
     pictures = _check_shared(pictures)
     pictures.sort(key=lambda p: natural_key(p.rel))
+    return _bucketed(pictures, walk.problems, data)
+
+
+def rebucket(found: Scan, data: DataConfig) -> Scan:
+    """The same pictures in the buckets of other settings, without a look at the disk."""
+    own = {id(f) for p in found.pictures for f in p.problems}
+    general = [f for f in found.problems if id(f) not in own]
+    pictures = list(found.pictures)
+    for index, picture in enumerate(pictures):
+        if any(f.code == "small-image" for f in picture.problems):
+            kept = tuple(f for f in picture.problems if f.code != "small-image")
+            pictures[index] = replace(picture, problems=kept)
+    return _bucketed(pictures, general, data)
+
+
+def _bucketed(pictures: list[Picture], general: Iterable[Problem], data: DataConfig) -> Scan:
+    """Buckets, and pictures that are small for theirs."""
     grids = Grids(data)
     for index, picture in enumerate(pictures):
         finding = _check_size(picture, buckets_of_picture(picture, grids)[-1])
         if finding is not None:
             pictures[index] = replace(picture, problems=(*picture.problems, finding))
-    problems = (*walk.problems, *(f for p in pictures for f in p.problems))
+    problems = (*general, *(f for p in pictures for f in p.problems))
     return Scan(tuple(pictures), problems, count_buckets(pictures, grids))
 
 

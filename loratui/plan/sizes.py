@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Sizes:
         layers: layers that get an update.
         lora: trainable numbers.
         exact: counted from the base's own shapes, not from the table of its family.
+        example: (out, in) of the layer shape that most layers have, empty without a linear layer.
     """
 
     denoiser: int
@@ -66,6 +68,7 @@ class Sizes:
     layers: int
     lora: int
     exact: bool
+    example: Shape = ()
 
 
 def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | None:
@@ -93,12 +96,14 @@ def _count(
     layers: list[tuple[str, Shape]], network: NetworkConfig, denoiser: int, others: int, exact: bool
 ) -> Sizes:
     counts = []
+    shapes: Counter[Shape] = Counter(shape for _, shape in layers if len(shape) == 2)
     for name, shape in layers:
         usual = (network.conv_rank or network.rank) if is_wide(shape) else network.rank
         rank = int(last_match(network.ranks, name.removesuffix(".weight"), usual))
         if rank:
             counts.append(numbers(shape, network, rank))
-    return Sizes(denoiser, others, len(counts), sum(counts), exact)
+    example = max(shapes, key=lambda s: (shapes[s], s)) if shapes else ()
+    return Sizes(denoiser, others, len(counts), sum(counts), exact, example)
 
 
 def numbers(shape: Shape, network: NetworkConfig, rank: int) -> int:

@@ -7,33 +7,61 @@ from typing import TYPE_CHECKING
 
 from rich.style import Style
 
-from loratui.errors import Problem
 from loratui.ui import figures, text
-from loratui.ui.drawing import Row
+from loratui.ui.drawing import Row, bar
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:
     from loratui.plan.plan import Plan
+    from loratui.project.estimating import Foreseen
     from loratui.project.start import Ready
 
 _LABEL = 9
+_MOST_BUCKETS = 4
+_BASIS = {
+    "measured": "measured here",
+    "corrected": "estimated, put right by what was measured here",
+    "estimated": "estimated from a step's operations",
+}
 
 
 class PlanPanel(Canvas):
-    """What the training will do and need, then what speaks against it."""
+    """What the training will do and need; a line at its end tells of a dry run."""
+
+    DEFAULT_CSS = "PlanPanel { height: 1fr; min-height: 4; }"
 
     def __init__(self) -> None:
         super().__init__(id="plan", classes="panel")
         self.border_title = "plan"
         self._ready: Ready | None = None
-        self._problems: Sequence[Problem] = ()
-        self._waiting = ""
+        self._seen: Foreseen | None = None
+        self._waiting = "Choose a preset."
+        self._estimating = ""
+        self._progress: tuple[str, float] | None = None
+        self._capacity_gib = 0.0
 
-    def show(self, ready: Ready | None, problems: Sequence[Problem] = ()) -> None:
-        """Show a plan, or why there is none."""
-        self._ready, self._problems, self._waiting = ready, problems, ""
+    def show(self, ready: Ready | None, seen: Foreseen | None = None, words: str = "") -> None:
+        """Show a plan, or the words that say why there is none."""
+        self._ready, self._seen, self._estimating = ready, seen, ""
+        self._waiting = words or self._waiting
         self.redraw()
+
+    def foresee(self, seen: Foreseen | None, words: str = "") -> None:
+        """Memory and speed are known, or why not."""
+        self._seen, self._estimating = seen or self._seen, words
+        self.redraw()
+
+    def measure(self, what: str, share: float = 0.0) -> None:
+        """How far a dry run is; empty words end it."""
+        self._progress = (what, share) if what else None
+        self.redraw()
+
+    def capacity(self, gib: float) -> None:
+        """Memory of the device that the plan is for, in GiB; 0 when it is not known."""
+        if abs(gib - self._capacity_gib) > 0.05:
+            self._capacity_gib = gib
+            self.redraw()
 
     def wait(self, words: str) -> None:
         """Say that the plan is being made."""
@@ -43,78 +71,156 @@ class PlanPanel(Canvas):
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
         """The lines."""
-        rows: list[Row] = []
-        if self._ready is not None:
-            rows += _plan_rows(self._ready.plan, width, colours)
-            problems: Sequence[Problem] = self._ready.problems
-        else:
-            problems = self._problems
-            if not problems:
-                return [[(self._waiting or "Choose a preset.", colours.muted)]]
-        errors = [p for p in problems if p.severity == "error"]
-        others = [p for p in problems if p.severity != "error"]
-        if rows:
-            rows.append([])
-        if errors:
-            rows.append([("Keeps it from starting", colours.red + Style(bold=True))])
-            rows += _problem_rows(errors, width, colours.red, colours)
-        rows += _problem_rows([p for p in others if p.severity == "warning"], width, colours.amber, colours)
-        rows += _problem_rows([p for p in others if p.severity == "info"], width, colours.muted, colours)
-        if self._ready is not None and not errors:
-            rows += [[], [("s", colours.accent + Style(bold=True)), (" starts the training", colours.text)]]
+        if self._ready is None:
+            return [[(part, colours.muted)] for part in text.wrap(text.plain(self._waiting), width)]
+        foot: list[Row] = []
+        if self._progress is not None:
+            what, share = self._progress
+            foot = [
+                [
+                    ("dry run ", colours.accent),
+                    (text.plain(what), colours.text),
+                    ("  D ends it", colours.muted),
+                ],
+                bar(share, width, colours.accent, colours.faint),
+            ]
+        rows = plan_rows(self._ready.plan, width, colours)
+        rows += self._memory(self._ready.plan, width, colours)
+        rows += _needs(self._ready.plan, width, colours)
+        if height > len(rows) + 4 and self._progress is None:
+            keys = (("s", "starts it"), ("D", "dry run"), ("M", "make it fit"), ("F", "mend"))
+            rows += [[], *_keys(keys, width, colours)]
+        if len(rows) > height - len(foot):  # too low for the arithmetic: what it comes to is enough
+            rows = [row for row in rows if row and row[0][0].strip()]
+        return rows[: height - len(foot)] + foot
+
+    def _memory(self, plan: Plan, width: int, colours: Palette) -> list[Row]:
+        room = width - _LABEL
+        seen, capacity = self._seen, self._capacity_gib
+        total = seen.peak_gib if seen is not None else plan.memory.total_gib if plan.memory else 0.0
+        if not total:
+            return [_line("memory", [("unknown", colours.muted)], colours)]
+        over = bool(capacity) and total > capacity
+        tint = colours.red if over else colours.bold
+        row: Row = [(f"about {figures.gib(total)} G" if total >= 0.05 else "below 0.1 G", tint)]
+        if capacity:
+            row.append((f" of {figures.gib(capacity)} G", colours.red if over else colours.text))
+        if over:
+            row.append(("  M makes it fit", colours.red))
+        rows = [_line("memory", row, colours)]
+        parts = dict(seen.parts) if seen is not None else {}
+        if not parts and plan.memory is not None:
+            found = plan.memory.as_json()
+            parts = {k.removesuffix("_gib"): float(v) for k, v in found.items() if not isinstance(v, str)}
+        pieces = [
+            f"{name} {figures.gib(value)}"
+            for name, value in parts.items()
+            if name not in {"total", "peak"} and value >= 0.05
+        ]
+        rows += _words(", ".join(pieces), room, colours)
+        basis = self._estimating or (
+            _BASIS.get(seen.basis, seen.basis) if seen else "rough, from sizes alone"
+        )
+        rows += _words(text.plain(basis), room, colours)
+        if seen is not None and seen.step_s:
+            from loratui.project.estimating import run_seconds
+
+            took: Row = [(figures.duration(run_seconds(plan, seen)), colours.bold)]
+            took += [(f" at {figures.speed(seen.step_s)}", colours.text)]
+            rows.append(_line("time", took, colours))
         return rows
 
 
-def _plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
-    config = plan.config
-    steps: Row = [(figures.count(plan.steps), colours.bold), (" steps", colours.text)]
-    batch, more = config.data.batch_size, config.optimizer.accumulation
-    how = f" = {figures.plural(plan.repeated, 'picture')} in {plan.per_epoch} batches of {batch}"
-    how += f" × {plan.epochs} epochs" + (f" / {more}" if more > 1 else "")
-    rows = [_line("steps", steps, colours)]
-    rows += [[(" " * _LABEL, None), (part, colours.muted)] for part in text.wrap(how.strip(), width - _LABEL)]
-    room = width - _LABEL
-    buckets: Row = []
-    for bucket in plan.buckets:
-        piece = f"{bucket.width}×{bucket.height}: {bucket.images}"
-        if len(piece) + 3 > room:
-            buckets.append(("…", colours.muted))
-            break
-        buckets += [(piece, colours.text), ("   ", None)]
-        room -= len(piece) + 3
-    rows.append(_line("buckets", buckets or [("no pictures", colours.amber)], colours))
-    room = width - _LABEL
-    network = f"{config.network.kind} rank {config.network.rank} alpha {config.network.alpha:g}"
-    rows += _lines("network", network, room, colours)
-    if plan.sizes is not None:
-        weight = f"{figures.count(plan.sizes.lora)} numbers in {plan.sizes.layers} layers"
-        rows += [[(" " * _LABEL, None), (part, colours.muted)] for part in text.wrap(weight, room)]
-        rows.append(_line("file", [("about " + figures.size(plan.lora_bytes), colours.text)], colours))
-    if plan.memory is not None:
-        rows += _memory(plan, width, colours)
-    saves = f"{figures.plural(plan.saves, 'checkpoint')}, {figures.plural(plan.pictures, 'sample')}"
-    rows += _lines("saves", saves, room, colours)
-    disk = f"{figures.size(plan.disk['total'])} of {figures.size(plan.disk['free'])} free"
-    rows += _lines("disk", disk, room, colours)
+def plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
+    """Steps, buckets and network."""
+    config, room = plan.config, width - _LABEL
+    batch, more, repeats = config.data.batch_size, config.optimizer.accumulation, config.data.repeats
+    rows = [_line("steps", [(figures.count(plan.steps), colours.bold), (" steps", colours.text)], colours)]
+    pictures = figures.plural(plan.images, "picture")
+    if plan.repeated == plan.images * repeats:
+        pictures += f" × {repeats}" if repeats > 1 else ""
+    else:  # folders have repeats of their own
+        pictures += f", {figures.count(plan.repeated)} with repeats"
+    how = f"{pictures} = {plan.per_epoch} batches of {batch}; × {plan.epochs} epochs"
+    rows += _words(how + (f" / {more}" if more > 1 else ""), room, colours)
+    left = sum(b.leftover for b in plan.buckets)
+    for number, bucket in enumerate(plan.buckets[:_MOST_BUCKETS]):
+        size = f"{bucket.width}×{bucket.height}"
+        words = f"{size:<10}{bucket.images:>5}  {figures.plural(bucket.batches, 'batch', 'batches')}"
+        words += f", {bucket.leftover} left" if bucket.leftover else ""
+        row: Row = [(text.crop(words, room), colours.text)]
+        rows.append(_line("buckets" if number == 0 else "", row, colours))
+    if not plan.buckets:
+        rows.append(_line("buckets", [("no pictures", colours.amber)], colours))
+    elif len(plan.buckets) > _MOST_BUCKETS:
+        rest = len(plan.buckets) - _MOST_BUCKETS
+        rows += _words(f"and {rest} more; {left} pictures in smaller last batches", room, colours)
+    return rows + _network(plan, room, colours)
+
+
+def _network(plan: Plan, room: int, colours: Palette) -> list[Row]:
+    network, size = plan.config.network, plan.sizes
+    name = f"{network.kind} rank {network.rank} alpha {network.alpha:g}"
+    rows = [_line("network", [(text.crop(name, room), colours.text)], colours)]
+    if size is None:
+        return rows
+    if size.example and network.kind in {"lora", "dora"}:
+        out, into = size.example
+        whole, low = out * into, network.rank * (out + into)
+        fewer = f", {whole / low:.0f} times fewer" if whole > 1.5 * low else ""
+        sum_of = f"a matrix of {out:,} × {into:,} = {whole:,} numbers"
+        rows += _words(f"{sum_of} gets {network.rank} × ({out:,} + {into:,}) = {low:,}{fewer}", room, colours)
+    about = "" if size.exact else "about "
+    total = f"{about}{figures.count(size.lora)} numbers in {size.layers} layers"
+    rows += _words(total, room, colours)
+    rows.append(_line("file", [("about " + figures.size(plan.lora_bytes), colours.text)], colours))
     return rows
 
 
-def _memory(plan: Plan, width: int, colours: Palette) -> list[Row]:
-    assert plan.memory is not None
-    parts = {k: v for k, v in plan.memory.as_json().items() if isinstance(v, int | float)}
-    total = next((float(v) for k, v in parts.items() if k.startswith(("total", "peak"))), 0.0)
-    row: Row = [(f"about {figures.gib(total)} G", colours.text)] if total else []
-    pieces: Row = []
-    room = width - _LABEL
-    for name, value in parts.items():
-        label = name.removesuffix("_gib").replace("_", " ")
-        piece = f"{label} {figures.gib(float(value))}"
-        if not name.endswith("_gib") or label in {"total", "peak"} or value < 0.05 or len(piece) + 2 > room:
-            continue
-        pieces += [(piece, colours.muted), ("  ", None)]
-        room -= len(piece) + 2
-    out = [_line("memory", row or [("unknown", colours.muted)], colours)]
-    return [*out, [(" " * _LABEL, None), *pieces]] if pieces else out
+def _needs(plan: Plan, width: int, colours: Palette) -> list[Row]:
+    """When it saves and samples, and the disk that takes."""
+    room, config = width - _LABEL, plan.config
+    saves = f"{figures.plural(plan.saves, 'checkpoint')}{_moments(config.saving.every, plan.steps)}"
+    rows = _lines("saves", saves, room, colours)
+    if plan.pictures:
+        every = _moments(config.samples.every, plan.steps, first=True)
+        rows += _lines("samples", f"{figures.plural(plan.pictures, 'picture')}{every}", room, colours)
+    else:
+        rows += _lines("samples", "none", room, colours)
+    disk = f"{figures.size(plan.disk['total'])} of {figures.size(plan.disk['free'])} free"
+    tint = colours.red if plan.disk["total"] > plan.disk["free"] else colours.text
+    rows.append(_line("disk", [(text.crop(disk, room), tint)], colours))
+    return rows
+
+
+def _moments(every: int, steps: int, first: bool = False) -> str:
+    """`: 250, 500 … 2,000`: the steps at which something happens."""
+    if every <= 0 or steps <= 0:
+        return ""
+    at = [*([0] if first else []), *range(every, steps + 1, every)][:4]
+    if len(at) < 4 and (not at or at[-1] != steps):
+        at.append(steps)
+    if at[-1] == steps:
+        return ": " + ", ".join(figures.count(n) for n in at)
+    return f": {', '.join(figures.count(n) for n in at[:2])} … {figures.count(steps)}"
+
+
+def _keys(keys: Sequence[tuple[str, str]], width: int, colours: Palette) -> list[Row]:
+    row: Row = []
+    used = 0
+    for key, words in keys:
+        if used + len(key) + len(words) + 3 > width:
+            break
+        row += [(key, colours.accent + Style(bold=True)), (f" {words}  ", colours.muted)]
+        used += len(key) + len(words) + 3
+    return [row]
+
+
+def _words(words: str, room: int, colours: Palette) -> list[Row]:
+    """Muted lines below a label."""
+    if not words:
+        return []
+    return [[(" " * _LABEL, None), (part, colours.muted)] for part in text.wrap(words, max(8, room))]
 
 
 def _lines(label: str, words: str, room: int, colours: Palette) -> list[Row]:
@@ -127,13 +233,3 @@ def _lines(label: str, words: str, room: int, colours: Palette) -> list[Row]:
 
 def _line(label: str, row: Row, colours: Palette) -> Row:
     return [(label.ljust(_LABEL), colours.muted), *row]
-
-
-def _problem_rows(problems: Sequence[Problem], width: int, tint: Style, colours: Palette) -> list[Row]:
-    rows: list[Row] = []
-    for problem in problems:
-        path = f"{text.plain(problem.path)}: " if problem.path and problem.severity == "error" else ""
-        words = f"{path}{text.plain(problem.message)} {text.plain(problem.advice)}".strip()
-        for number, part in enumerate(text.wrap(words, max(10, width - 2), most=5)):
-            rows.append([("· " if number == 0 else "  ", tint), (part, tint)])
-    return rows

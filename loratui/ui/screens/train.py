@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
@@ -10,49 +11,33 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.notifications import SeverityLevel
+from textual.timer import Timer
 
-from loratui.config.docs import FieldInfo, field_table
+from loratui.config.docs import FieldInfo
 from loratui.config.schema import RunConfig
 from loratui.errors import LoratuiError, Problem
+from loratui.plan.fitting import shortage
 from loratui.ui import text
-from loratui.ui.actions import Action, bindings
+from loratui.ui.actions import bindings
+from loratui.ui.drafts import Draft, written
 from loratui.ui.drawing import Row
+from loratui.ui.form_groups import form_lines
 from loratui.ui.panels.plan import PlanPanel
 from loratui.ui.screens.room import Room
+from loratui.ui.screens.train_keys import ACTIONS, LAYOUT
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
-from loratui.ui.widgets.form import Form, Group
+from loratui.ui.widgets.form import Form
 from loratui.ui.widgets.line_list import LineList
+from loratui.ui.widgets.problem_list import ProblemList
 
 if TYPE_CHECKING:
     from loratui.config.presets import Preset
+    from loratui.project.dryrun import Child
+    from loratui.project.estimating import Foreseen
     from loratui.project.start import Ready
     from loratui.ui.watching import Gone, Post
-
-_FORM: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("how long", ("optimizer.steps", "optimizer.epochs", "data.repeats", "data.batch_size")),
-    (
-        "how it learns",
-        ("optimizer.lr", "optimizer.schedule", "optimizer.warmup_steps", "objective.min_snr_gamma"),
-    ),
-    (
-        "the LoRA",
-        (
-            "network.kind",
-            "network.rank",
-            "network.alpha",
-            "network.target",
-            "network.text_encoder",
-            "saving.name",
-        ),
-    ),
-    ("pictures", ("data.resolution", "data.flip", "data.caption_dropout")),
-    (
-        "machine",
-        ("memory.device", "memory.precision", "memory.gradient_checkpointing", "optimizer.accumulation"),
-    ),
-    ("samples and saves", ("samples.every", "saving.every", "saving.keep", "objective.seed")),
-)
 
 
 class PlanMade(Message):
@@ -65,9 +50,31 @@ class PlanMade(Message):
         ready: Ready | None,
         problems: tuple[Problem, ...],
         base: Any,
+        seen: Foreseen | None = None,
     ) -> None:
         super().__init__()
         self.number, self.config, self.ready, self.problems, self.base = number, config, ready, problems, base
+        self.seen = seen
+
+
+class Foretold(Message):
+    """Memory was estimated, or why not."""
+
+    def __init__(self, number: int, seen: Foreseen | None, words: str = "") -> None:
+        super().__init__()
+        self.number, self.seen, self.words = number, seen, words
+
+
+class Measured(Message):
+    """A dry run has ended."""
+
+    def __init__(self, words: str, advice: str, severity: SeverityLevel) -> None:
+        super().__init__()
+        self.words, self.advice, self.severity = words, advice, severity
+
+
+_REST_S = 1.0
+"""How long the form rests before memory is estimated."""
 
 
 class PresetsRead(Message):
@@ -81,45 +88,25 @@ class PresetsRead(Message):
 class TrainRoom(Room):
     """Presets on the left, the form in the middle, the plan on the right."""
 
-    ACTIONS: ClassVar[tuple[Action, ...]] = (
-        Action(
-            "train.start", "s", "start", "start", "Start the training; it is detached and needs no window"
-        ),
-        Action(
-            "train.reset",
-            "R",
-            "reset_all",
-            "all as preset",
-            "Take the preset's values for all settings",
-            show=False,
-        ),
-    )
+    ACTIONS = ACTIONS
     BINDINGS = bindings(ACTIONS)
-    DEFAULT_CSS = """
-    TrainRoom #split { height: 1fr; }
-    TrainRoom .panel { padding: 0; }
-    TrainRoom #presets-panel { width: 8fr; min-width: 24; }
-    TrainRoom #form-panel { width: 10fr; }
-    TrainRoom #plan { width: 12fr; padding: 0 1; }
-    TrainRoom #help { height: 4; padding: 0 1; border-top: solid $faint; }
-    TrainRoom #about { height: 5; padding: 0 1; border-top: solid $faint; }
-    TrainRoom.-low #help { height: 3; }
-    TrainRoom.-low #about { height: 4; }
-    TrainRoom.-narrow #presets-panel { width: 20; min-width: 20; }
-    TrainRoom.-narrow #form-panel { width: 1fr; }
-    TrainRoom.-narrow #plan { width: 1fr; }
-    """
+    DEFAULT_CSS = LAYOUT
+    ESTIMATES: ClassVar[bool] = True
+    """Whether memory is estimated by a child process when the form rests."""
 
     def __init__(self) -> None:
         super().__init__()
         self._presets: list[Preset] = []
-        self._edits: dict[str, str] = {}
+        self.draft = Draft()
         self._config: RunConfig | None = None
         self._ready: Ready | None = None
         self._family = ""
         self._asked = 0
         self._reading = False
         self._base_values: dict[str, Any] = {}
+        self._resting: Timer | None = None
+        self._estimator: Child | None = None
+        self._measuring: Child | None = None
 
     def body(self) -> ComposeResult:
         """Three columns."""
@@ -128,9 +115,11 @@ class TrainRoom(Room):
                 yield LineList(self._preset_row, None, "Reading the presets…", id="presets")
                 yield Facts(self._about, id="about")
             with Vertical(id="form-panel", classes="panel"):
-                yield Form(id="form")
+                yield Form(heading=True, id="form")
                 yield Facts(self._help, id="help")
-            yield PlanPanel()
+            with Vertical(id="right"):
+                yield PlanPanel()
+                yield ProblemList(id="problems")
 
     def on_mount(self) -> None:
         """Start with the presets."""
@@ -146,6 +135,8 @@ class TrainRoom(Room):
             self.studio.in_thread(self._read_presets, "presets", self)
         elif what == "scan" and self._presets:
             self._plan()
+        elif what == "machine":
+            self.query_one(PlanPanel).capacity(self._capacity_gib())
         elif what == "clone" and self._presets:
             self._take_clone()
 
@@ -179,7 +170,8 @@ class TrainRoom(Room):
         """Take over preset and settings of a run that is to be changed and started anew."""
         if self.studio.cloned is None:
             return
-        preset, self._edits = self.studio.cloned
+        preset, edits = self.studio.cloned
+        self.draft.replace(edits)
         self.studio.cloned = None
         at = next((i for i, p in enumerate(self._presets) if p.name == preset), None)
         view = self.query_one("#presets", LineList)
@@ -229,27 +221,80 @@ class TrainRoom(Room):
 
     @on(Form.Edited)
     def _edited(self, message: Form.Edited) -> None:
-        if message.value is None:
-            self._edits.pop(message.path, None)
-            project = self.studio.project
-            if project is not None and message.path in project.overrides:
-                self._edits[message.path] = _written(self._base_values.get(message.path))
-        else:
-            self._edits[message.path] = message.value
-        self._plan()
+        value, project = message.value, self.studio.project
+        if value is None and project is not None and message.path in project.overrides:
+            value = written(self._base_values.get(message.path))
+        if self.draft.change({message.path: value}):
+            self._plan()
+
+    @on(Form.Opened)
+    def _opened(self, message: Form.Opened) -> None:
+        """A list of texts is edited in a dialog, one a line."""
+        from loratui.ui.screens.ask_lines import LinesDialog
+
+        path = message.field.path
+        now = _values(self._config)[path] if self._config is not None else ()
+
+        def keep(lines: list[str] | None) -> None:
+            if lines is not None and self.draft.change({path: written(lines)}):
+                self._plan()
+
+        self.app.push_screen(LinesDialog(path, now, message.field.help), keep)
+
+    def take(self, changes: dict[str, Any], why: str) -> None:
+        """Take changes into the form as one step of undo."""
+        if self.draft.change({path: written(value) for path, value in changes.items()}):
+            said = ", ".join(f"{path} = {written(value) or 'empty'}" for path, value in changes.items())
+            self.notify(f"{said}. u takes it back.", title=why, timeout=5)
+            self._plan()
 
     def action_reset_all(self) -> None:
         """All settings as the preset has them."""
-        self._edits.clear()
-        self._plan()
+        if self.draft.replace({}):
+            self._plan()
+
+    def action_undo(self) -> None:
+        """Take the newest change of settings back."""
+        if self.draft.undo():
+            self._plan()
+        else:
+            self.notify("Nothing was changed here.")
+
+    def action_redo(self) -> None:
+        """Do again what was taken back."""
+        if self.draft.redo():
+            self._plan()
+
+    def action_mend(self) -> None:
+        """Make the change that mends the setting, or the problem under the cursor."""
+        listed, form = self.query_one(ProblemList), self.query_one(Form)
+        problem = listed.current
+        if form.has_focus and form.current is not None:
+            problem = listed.about(form.current.path) or problem
+        if problem is None:
+            self.notify("Nothing speaks against these settings.")
+        elif not problem.fix:
+            self.notify(f"{problem.message} {problem.advice}".strip(), title="no sure repair")
+        else:
+            self.take(dict(problem.fix), "mended")
+
+    @on(LineList.Chosen, "#problem-lines")
+    async def _go(self) -> None:
+        """To the setting, or to the pictures, that a problem is about."""
+        problem = self.query_one(ProblemList).current
+        if problem is None:
+            return
+        if self.query_one(Form).reveal(problem.path):
+            self.query_one(Form).focus()
+        elif problem.path in {"captions", "data"}:
+            await self.studio.action_room("dataset")
 
     def _help(self, width: int, height: int, colours: Palette) -> list[Row]:
         field = self.query_one(Form).current
         if field is None:
             return []
         words = field.help
-        if field.choices:
-            words += f" One of {', '.join(field.choices)}."
+        words += _span(field)
         rows: list[Row] = [
             [(part, colours.muted)] for part in text.wrap(words, width, most=max(1, height - 1))
         ]
@@ -260,15 +305,14 @@ class TrainRoom(Room):
         return rows[:height]
 
     def _show_form(self, bad: frozenset[str]) -> None:
-        table = field_table()
-        lines: list[FieldInfo | Group] = []
-        for title, paths in _FORM:
-            lines.append(Group(title))
-            lines += [table[path] for path in paths]
         values: dict[str, Any] = _values(self._config) if self._config is not None else {}
-        values |= {path: value for path, value in self._edits.items() if path in bad or self._config is None}
+        values |= {
+            path: value for path, value in self.draft.edits.items() if path in bad or self._config is None
+        }
         own = frozenset(p for p, v in values.items() if _written(v) != _written(self._base_values.get(p)))
-        self.query_one(Form).show(lines, values, own, bad)
+        if "model.base" not in self.draft.edits:  # it is the project's, and no preset has one
+            own -= {"model.base"}
+        self.query_one(Form).show(form_lines(), values, own, bad)
         self.query_one("#help", Facts).redraw()
 
     # the plan
@@ -279,7 +323,8 @@ class TrainRoom(Room):
         if project is None:
             return
         self._asked += 1
-        number, edits, scan = self._asked, dict(self._edits), self.studio.scan
+        self._rest()
+        number, edits, scan = self._asked, dict(self.draft.edits), self.studio.scan
         seen = self.studio.data_settings
         self.query_one(PlanPanel).wait("Making the plan…")
 
@@ -298,9 +343,16 @@ class TrainRoom(Room):
                 )
                 post(PlanMade(number, None, None, own, base))
                 return
-            same = scan if scan is not None and config.data == seen else None
+            from loratui.dataset.scan import rebucket
+            from loratui.project.estimating import foresee
+
+            same = scan
+            if scan is not None and config.data != seen:
+                same = rebucket(scan, config.data)
             try:
-                post(PlanMade(number, config, assess(project, config, scan=same), (), base))
+                ready = assess(project, config, scan=same)
+                known = foresee(project, ready, ask=False)
+                post(PlanMade(number, config, ready, (), base, known))
             except LoratuiError as error:
                 own = error.problems or (Problem("", "no-plan", "error", error.message, advice=error.advice),)
                 post(PlanMade(number, config, None, own, base))
@@ -320,10 +372,138 @@ class TrainRoom(Room):
             self.query_one("#presets", LineList).refresh()
         bad = frozenset(p.path for p in problems if p.severity == "error")
         self._show_form(bad)
-        self.query_one(PlanPanel).show(message.ready, message.problems)
+        words = problems[0].message if problems else ""
+        self.query_one(PlanPanel).show(message.ready, message.seen, words)
+        self.query_one(ProblemList).show(self._problems(problems, message.ready))
+        if message.ready is not None and not message.ready.errors and message.seen is None and self.ESTIMATES:
+            self._resting = self.set_timer(_REST_S, self._estimate)
         panel = self.query_one("#form-panel")
-        changed = len(self._edits)
+        changed = len(self.draft.edits)
         panel.border_subtitle = Content.styled(f"{changed} changed", "$accent") if changed else Content("")
+
+    def _problems(self, problems: Sequence[Problem], ready: Ready | None) -> list[Problem]:
+        """With what the card lacks."""
+        lacks = shortage(ready.plan, self._capacity_gib()) if ready is not None else None
+        if lacks is None:
+            return list(problems)
+        found = lacks.problem(f"{self._capacity_gib():.0f} GiB")
+        return [*problems, replace(found, severity="warning")]
+
+    def _capacity_gib(self) -> float:
+        """Memory of the device that is trained on, in GiB; 0 when it is not known."""
+        reading = self.studio.reading
+        if reading is None:
+            return 0.0
+        cpu = self._config is not None and self._config.memory.device == "cpu"
+        return max((g.total_gib for g in reading.gpus), default=0.0) if not cpu and reading.gpus else (
+            reading.ram_total_gib
+        )  # fmt: skip
+
+    # memory and speed
+
+    def _rest(self) -> None:
+        """An edit ends an estimate that is being made."""
+        if self._resting is not None:
+            self._resting.stop()
+            self._resting = None
+        if self._estimator is not None:
+            self._estimator.stop()
+            self._estimator = None
+
+    def leave(self) -> None:
+        """Nothing is estimated for a room that nobody sees."""
+        self._rest()
+
+    def _estimate(self) -> None:
+        """Estimate memory in a child process; it posts when it is ready."""
+        from loratui.project.dryrun import Child
+
+        project, ready, number = self.studio.project, self._ready, self._asked
+        if project is None or ready is None or self._measuring is not None:
+            return
+        child = self._estimator = Child()
+        self.query_one(PlanPanel).foresee(None, "estimating…")
+
+        def work(post: Post, _gone: Gone) -> None:
+            from loratui.project.estimating import foresee
+
+            try:
+                seen = foresee(project, ready, child)
+            except LoratuiError as error:
+                if not child.stopped:
+                    post(Foretold(number, None, error.message))
+                return
+            post(Foretold(number, seen))
+
+        self.studio.in_thread(work, "foresee", self)
+
+    def on_foretold(self, message: Foretold) -> None:
+        """Show it, unless something was changed since."""
+        if message.number == self._asked:
+            self._estimator = None
+            self.query_one(PlanPanel).foresee(message.seen, message.words)
+
+    def action_dry_run(self) -> None:
+        """Measure with a few real steps; a second press ends it."""
+        from loratui.project.dryrun import Child, dry_run
+
+        if self._measuring is not None:
+            self._measuring.stop()
+            return
+        project, ready = self.studio.project, self._ready
+        if project is None or ready is None or ready.errors:
+            self.notify("First mend what keeps it from starting.")
+            return
+        self._rest()
+        child = self._measuring = Child()
+        panel = self.query_one(PlanPanel)
+        panel.measure("starting")
+
+        def progress(what: str, done: int, total: int) -> None:
+            self.app.call_later(panel.measure, what, done / total if total else 0.0)
+
+        def work(post: Post, _gone: Gone) -> None:
+            try:
+                found = dry_run(project, ready, progress, child)
+            except LoratuiError as error:
+                post(Measured(error.message, error.advice, "information" if child.stopped else "error"))
+                return
+            speed = f"{found.measurement.step_s:.3g} s a step" if found.measurement.step_s else ""
+            fits = "It fits." if found.fits else f"It does not fit. {found.sample_error}"
+            peak = f"Peak {found.measurement.peak_gib:.2f} of {found.device_gib:.0f} GiB"
+            post(Measured(f"{peak}, {speed}. {fits}", "", "information" if found.fits else "warning"))
+
+        self.studio.in_thread(work, "dryrun", self)
+
+    def on_measured(self, message: Measured) -> None:
+        """The dry run has ended: the plan knows what it took."""
+        self._measuring = None
+        self.query_one(PlanPanel).measure("")
+        self.notify(f"{message.words} {message.advice}".strip(), title="dry run", severity=message.severity)
+        self._plan()
+
+    def action_fit(self) -> None:
+        """What needs less memory, each change with its effect; enter takes it and those above."""
+        from loratui.ui.screens.choose import Choice, ChooseDialog, Option
+
+        ready, capacity = self._ready, self._capacity_gib()
+        lacks = shortage(ready.plan, capacity) if ready is not None else None
+        if lacks is None:
+            self.notify("It should fit; a dry run (D) measures it." if ready else "There is no plan yet.")
+            return
+        options = []
+        for number, step in enumerate(lacks.steps):
+            about = f"{step.total_gib:.1f} G{'  fits' if step.fits else ''}"
+            options.append(Option(str(number), str(step), about))
+
+        def take(choice: Choice | None) -> None:
+            if choice is not None:
+                steps = lacks.steps[: int(choice.value) + 1]
+                self.take({k: v for step in steps for k, v in step.changes.items()}, "made smaller")
+
+        title = f"about {lacks.needed_gib:.1f} G are needed, {capacity:.0f} G are there"
+        say = "enter makes this change and those above it    esc leaves"
+        self.app.push_screen(ChooseDialog(title, options, say), take)
 
     # starting
 
@@ -340,7 +520,7 @@ class TrainRoom(Room):
             self.notify(f"{first.message}\n{first.advice}".strip(), title="cannot start", severity="error")
             return
         self.notify("Starting…", timeout=2)
-        edits, config = dict(self._edits), ready.config
+        edits, config = dict(self.draft.edits), ready.config
         name = preset.name if preset is not None else ""
 
         def work(post: Post, _gone: Gone) -> None:
@@ -381,6 +561,14 @@ def _typed(config: RunConfig, edits: dict[str, str]) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+    return f"{value:g}" if isinstance(value, float) else written(value)
+
+
+def _span(field: FieldInfo) -> str:
+    """What values a setting takes."""
+    if field.choices:
+        return f" One of {', '.join(field.choices)}."
+    low, high = field.minimum, field.maximum
+    if low is None:
+        return ""
+    return f" From {low:g} to {high:g}." if high is not None else f" {low:g} or more."

@@ -13,12 +13,13 @@ class OptionsForm(Form, inherit_bindings=False):
     """`Form`, worded for options."""
 
     LABEL: ClassVar[int] = 20
+    OPENS_LISTS: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "enter,e", "edit", "edit", id="options.edit", tooltip="Edit this option; enter keeps, esc leaves"
         ),
-        Binding("left,h", "step(-1)", "Choice before", show=False),
-        Binding("right,l,space", "step(1)", "Next choice", show=False),
+        Binding("left,h", "step(-1)", "Value before, or a smaller number", show=False),
+        Binding("right,l,space", "step(1)", "Next value, or a larger number", show=False),
         Binding(
             "delete,backspace", "reset", "default", id="options.reset", tooltip="Take the default value again"
         ),
