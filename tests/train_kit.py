@@ -222,6 +222,8 @@ def make_run(
             {
                 "path": str(path), "rel": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "width": width, "height": height, "caption": f"sks thing, number {n}", "repeats": 1 + n % 2,
+                **({"lines": [f"sks thing, number {n}", f"the {n}th thing"]}
+                   if config.data.caption_lines == "random" else {}),
                 "bucket": list(bucket.size), "scaled": list(bucket.scaled), "crop": list(bucket.crop),
             }
             for bucket in Grids(config.data).buckets(width, height)

@@ -22,6 +22,7 @@ _SHOWN = 40
 _NOTES = {
     "kind": "tags|prose|auto: say what kind of captions these are",
     "stars": "0 to 5: give stars",
+    "weight": "0 to 100: weigh the loss of these pictures; 1 is usual",
     "pin": "keep these captions from batches",
     "unpin": "let batches change them again",
 }
@@ -325,6 +326,7 @@ def _note(args: argparse.Namespace, collection: Collection, rows: list[PictureRo
     """Kind, stars and pins: notes beside the captions, undoable like them."""
     from loratui.errors import DatasetError
     from loratui.project.history import PINNED
+    from loratui.project.weighing import WEIGHT, read_weight
 
     argument = args.args[0].lower() if len(args.args) == 1 else ""
     wrong = DatasetError(f"{args.op}: cannot use these arguments.", f"Use: {args.op} {_NOTES[args.op]}.")
@@ -339,6 +341,11 @@ def _note(args: argparse.Namespace, collection: Collection, rows: list[PictureRo
         if argument not in {"0", "1", "2", "3", "4", "5"}:
             raise wrong
         values = dict.fromkeys(pictures, int(argument) or None)
+    elif args.op == WEIGHT:
+        weight = read_weight(argument)
+        if weight is None:
+            raise wrong
+        values = dict.fromkeys(pictures, weight if weight != 1 else None)
     else:
         if args.args:
             raise wrong

@@ -45,6 +45,7 @@ class PictureRow:
         marked: whether it is marked.
         chosen_kind: `tags` or `prose` when set by hand, else empty.
         audited: short names of what the last audit found, for the filter.
+        weight: of its loss, given by hand.
     """
 
     known: Indexed
@@ -64,6 +65,7 @@ class PictureRow:
     chosen_kind: str = ""
     frame: Frame = PLAIN
     audited: tuple[str, ...] = ()
+    weight: float = 1.0
 
     @property
     def path(self) -> str:
@@ -148,7 +150,9 @@ def make_rows(
     folders = _Folders(root, facts.sources)
     dup = {Path(c.path): len(g.members) for g in facts.groups if g.sure for c in g.members}
     no_notes: Mapping[Path, Any] = {}
-    stars, kinds, scores = (facts.notes.get(n, no_notes) for n in ("stars", "kind", "score"))
+    stars, kinds, scores, weights = (
+        facts.notes.get(n, no_notes) for n in ("stars", "kind", "score", "weight")
+    )
     findings = facts.findings or {}
     tokens = facts.tokens or {}
     frames, masks = facts.frames, MaskFinder(SUFFIXES)
@@ -180,6 +184,7 @@ def make_rows(
                 path in facts.marked,
                 str(kinds.get(path, "")),
                 frame,
+                weight=float(weights.get(path, 1.0)),
             )
         )
     return out

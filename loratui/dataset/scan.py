@@ -69,6 +69,7 @@ class Picture:
         problems: findings about this picture.
         frame: how it is turned and cropped, chosen by hand.
         mask: which part of it counts, None for all of it.
+        lines: of its caption, where there are several.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Picture:
     problems: tuple[Problem, ...] = ()
     frame: Frame = PLAIN
     mask: Mask | None = None
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,17 +356,17 @@ def _read(found: _Found, problems: list[Problem], look: Look) -> Picture | None:
         notes.append(
             Problem(name, "name-not-utf8", "info", "the file name is not UTF-8; it is used as it is.")
         )
-    caption, where = _caption(found, notes, look)
-    return Picture(path, name, *size, caption, where, found.repeats, found.source, tuple(notes))
+    caption, where, lines = _caption(found, notes, look)
+    return Picture(path, name, *size, caption, where, found.repeats, found.source, tuple(notes), lines=lines)
 
 
-def _caption(found: _Found, notes: list[Problem], look: Look) -> tuple[str, Path | None]:
+def _caption(found: _Found, notes: list[Problem], look: Look) -> tuple[str, Path | None, tuple[str, ...]]:
     name = found.rel
     try:
         read = look.caption(found.path)
     except DatasetError as error:
         notes.append(Problem(name, "unreadable-caption", "warning", error.message, advice=error.advice))
-        return found.caption, None
+        return found.caption, None, ()
     if not read.exists:
         if found.caption:
             notes.append(
@@ -379,7 +381,7 @@ def _caption(found: _Found, notes: list[Problem], look: Look) -> tuple[str, Path
             notes.append(
                 Problem(name, "missing-caption", "warning", f"has no caption file ({read.path.name}).")
             )
-        return found.caption, None
+        return found.caption, None, ()
     label = read.path.name
     if not read.line:
         notes.append(Problem(name, "empty-caption", "warning", f"its caption {label} is empty."))
@@ -399,10 +401,8 @@ def _caption(found: _Found, notes: list[Problem], look: Look) -> tuple[str, Path
             )
         )
     if "\n" in read.text:
-        notes.append(
-            Problem(name, "caption-lines", "info", f"its caption {label} has several lines, trained as one.")
-        )
-    return read.line or found.caption, read.path
+        notes.append(Problem(name, "caption-lines", "info", f"its caption {label} has several lines."))
+    return read.line or found.caption, read.path, read.lines if len(read.lines) > 1 else ()
 
 
 def read_header(path: Path) -> tuple[Size, int]:

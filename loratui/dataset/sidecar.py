@@ -50,7 +50,12 @@ class Caption:
     @property
     def line(self) -> str:
         """The caption as one line, as it is trained."""
-        return " ".join(part.strip() for part in self.text.split("\n") if part.strip())
+        return " ".join(self.lines)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Its lines that are not empty."""
+        return tuple(part.strip() for part in self.text.split("\n") if part.strip())
 
 
 def caption_path(picture: Path) -> Path:

@@ -35,6 +35,7 @@ from loratui.project.history import Actor, FileChange, History, NoteChange, Outc
 from loratui.project.history_log import Entry
 from loratui.project.project import Project
 from loratui.project.trash import Item, Trash
+from loratui.project.weighing import WEIGHT
 
 TRASHED = "trashed"
 """Note of a picture that lies in the trash: undo takes it out again."""
@@ -103,7 +104,7 @@ class Collection:
 
     def _facts(self) -> Facts:
         sources = {s.path: (s.path.name, s.repeats) for s in self._sources}
-        notes = {name: self.history.notes(name) for name in ("stars", "kind", "score")}
+        notes = {name: self.history.notes(name) for name in ("stars", "kind", "score", WEIGHT)}
         frames, alpha = framing(self.project.root, self.history)
         return Facts(
             sources,

@@ -8,13 +8,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratui.config.schema import RunConfig
+from loratui.config.schema import DataConfig, RunConfig
 from loratui.dataset.framing import Grids
 from loratui.dataset.masks import BESIDE as MASK_ENDING
 from loratui.dataset.scan import Picture, Scan, buckets_of_picture
 from loratui.errors import DatasetError
 from loratui.plan.held import held_back
 from loratui.project.regularisation import class_pictures
+from loratui.project.weighing import weights
 
 if TYPE_CHECKING:
     from loratui.project.project import Project
@@ -40,8 +41,12 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
     """
     pictures = (scan or project.scan(config.data)).pictures
     held = held_back(pictures, config.objective.validation_share, config.objective.seed)
+    weighed = {str(path): value for path, value in weights(project.root).items()}
     found = [
-        row | {"held": True} if row["rel"] in held else row for row in rows(pictures, config, project.trigger)
+        row
+        | ({"held": True} if row["rel"] in held else {})
+        | ({"weight": weighed[row["path"]]} if row["path"] in weighed else {})
+        for row in rows(pictures, config, project.trigger)
     ]
     for row in rows(class_pictures(project, config, pictures), config):
         found.append(row | {"weight": config.data.reg_weight, "reg": True})
@@ -70,6 +75,7 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
     found: list[dict[str, Any]] = []
     for picture in pictures:
         width, height = picture.frame.size(picture.width, picture.height)
+        caption, lines = _spoken(picture, config.data)
         digest, extra = content_hash(picture.path), _extra(picture, config.objective.masked)
         for bucket in buckets_of_picture(picture, grids):
             found.append(
@@ -79,15 +85,23 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
                     "hash": digest,
                     "width": width,
                     "height": height,
-                    "caption": picture.caption or trigger,
+                    "caption": caption or trigger,
                     "repeats": picture.repeats,
                     "bucket": list(bucket.size),
                     "scaled": list(bucket.scaled),
                     "crop": list(bucket.crop),
+                    **lines,
                     **extra,
                 }
             )
     return found
+
+
+def _spoken(picture: Picture, data: DataConfig) -> tuple[str, dict[str, Any]]:
+    """The caption, and the lines that one is drawn of."""
+    if data.caption_lines == "all" or not picture.lines:
+        return picture.caption, {}
+    return picture.lines[0], {"lines": list(picture.lines)} if data.caption_lines == "random" else {}
 
 
 def _extra(picture: Picture, masked: bool) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def captions_ahead(
         return []
     drawn = [config.samples.negative, *prompts] if config.samples.every > 0 else []
     # Captions that vary are made anew at each step.
-    return drawn if variation.varies else ["", *(p.caption for p in pictures), *drawn]
+    return drawn if variation.varies else ["", *(c for p in pictures for c in p.captions), *drawn]
 
 
 def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer:
@@ -165,7 +165,7 @@ def inject(
         parts.denoiser.to(placement.device)
     adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger)
     if adapter.tokens is not None:
-        adapter.tokens.check_captions([p.caption for p in pictures])
+        adapter.tokens.check_captions([c for p in pictures for c in p.captions])
     if adapter.trains_text:
         for encoder in parts.text_encoders.values():
             encoder.to(placement.device)

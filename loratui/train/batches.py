@@ -230,9 +230,12 @@ class Batches:
                 xi = torch.randn(mean.shape, generator=generator(self.seed, "perturb", step, slot))
                 seen = eps + draws.perturbation * xi
         mask = self.cache.mask(picture, mirrored, (mean.shape[1], mean.shape[2])) if draws.masked else None
-        caption = "" if drop < self.caption_dropout else self.variation.at(picture.caption, step, slot)
+        caption = "" if drop < self.caption_dropout else self._caption(picture, step, slot)
         encoded = self.cache.condition(caption, keep=not self.variation.varies) if self.encode else {}
         return x0, eps, seen, offset, t, encoded | self.sizes(picture, mirrored), caption, mask
+
+    def _caption(self, picture: Picture, step: int, slot: int) -> str:
+        return self.variation.at(picture.caption_at(self.seed, step, slot), step, slot)
 
     def sizes(self, picture: Picture, mirrored: bool = False) -> Condition:
         """What the family wants to know of a picture's sizes and crop."""

@@ -53,6 +53,7 @@ def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], part
         [
             (p.hash, p.caption, p.repeats, p.bucket.scaled, p.bucket.crop, p.mask_hash, p.weight)
             + (() if p.frame.plain else (p.frame.turn, p.frame.mirror))
+            + ((p.lines,) if p.lines else ())
             for p in pictures
         ]
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from loratui.dataset.buckets import Bucket
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError
+from loratui.train.stateless import seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Picture:
         weight: multiplies its loss.
         reg: of the class in general, not the project's own.
         held: not trained on, for validation.
+        lines: of its caption, where one is drawn for each sample; `caption` is the first.
     """
 
     path: Path
@@ -38,6 +40,18 @@ class Picture:
     weight: float = 1.0
     reg: bool = False
     held: bool = False
+    lines: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption that it may be trained with."""
+        return self.lines or (self.caption,)
+
+    def caption_at(self, seed: int, step: int, slot: int) -> str:
+        """The caption of a sample: one of its lines, where there are several."""
+        if not self.lines:
+            return self.caption
+        return self.lines[seed_of(seed, "line", step, slot) % len(self.lines)]
 
 
 def read_manifest(path: Path) -> list[Picture]:
@@ -80,6 +94,7 @@ def _picture(entry: dict[str, object]) -> Picture:
         weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
         reg=bool(entry.get("reg", False)),
         held=bool(entry.get("held", False)),
+        lines=tuple(str(line) for line in entry.get("lines", ())),  # type: ignore[attr-defined]
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
         frame=Frame(int(entry.get("turn", 0)), bool(entry.get("mirror", False))),  # type: ignore[call-overload]
     )

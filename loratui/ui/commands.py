@@ -12,6 +12,7 @@ from loratui.dataset.query import QueryError, parse, select
 from loratui.dataset.reframing import parse_reframe
 from loratui.errors import DatasetError, LoratuiError
 from loratui.project.filters import keep_filter
+from loratui.project.weighing import read_weight
 from loratui.ui import figures
 from loratui.ui.messages import Said
 from loratui.ui.widgets.command_line import WORDS
@@ -68,6 +69,11 @@ def _other(room: DatasetRoom, word: str, rest: str, prefix: str = "") -> str:
         if rest not in set("012345"):
             return "Stars are a number from 0 to 5."
         room.give_stars(lambda _old: int(rest))
+    elif word == "weight":
+        weight = read_weight(rest)
+        if weight is None:
+            return "A weight is a number from 0 to 100; 1 is usual."
+        room.give_weight(weight)
     elif word == "frame":
         room.reframe(parse_reframe(_split(rest)), room.scope(prefix))
     elif word == "import":

@@ -35,7 +35,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "unreadable-caption": ("!", "caption unreadable", "Its caption cannot be read: check owner and mode."),
     "caption-bom": ("B", "byte order mark", "Its caption begins with a byte order mark; others stumble."),
     "caption-not-utf8": ("B", "not UTF-8", "Its caption is not UTF-8; it is read right here."),
-    "caption-lines": ("¶", "several lines", "Its caption has several lines, trained as one."),
+    "caption-lines": (
+        "¶",
+        "several lines",
+        "Its caption has several lines; `data.caption_lines` says what is trained.",
+    ),
     "animated": ("▦", "animated", "Has several frames; the first one is used."),
     "small-image": ("↑", "small", "Is small for its bucket and will be enlarged."),
     "blurry": ("~", "blurred", "Looks blurred: compare it with the others."),

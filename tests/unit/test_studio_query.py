@@ -47,6 +47,7 @@ class FakeRow:
     size: int | None = 1000
     score: float | None = None
     stars: int | None = 0
+    weight: float = 1.0
     repeats: int | None = 1
     dup: int | None = 0
     sharpness: float | None = None
@@ -206,6 +207,7 @@ rows = st.builds(
     height=maybe,
     score=st.one_of(st.none(), st.floats(0, 1)),
     stars=st.integers(0, 5),
+    weight=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     dup=st.integers(0, 3),
     blur=st.booleans(),
     mask=st.booleans(),

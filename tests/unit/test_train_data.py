@@ -12,16 +12,20 @@ import pytest
 import train_kit as kit
 from PIL import Image
 
+from loratui.config.schema import RunConfig
 from loratui.plan.held import held_back
 from loratui.plan.plan import plan
 from loratui.project import manifest
+from loratui.project.collection import Collection
 from loratui.project.project import Project
 from loratui.runs.directory import RunDir
-from loratui.train.samples import read_manifest
+from loratui.train import batches
+from loratui.train.samples import Picture, read_manifest
 from loratui.train.validation import split
 
 WAYS: dict[str, dict[str, Any]] = {
     "several resolutions": {"data__also_at": (8,), "objective__validation_share": 0.3},
+    "a line of the caption": {"data__caption_lines": "random"},
 }
 
 
@@ -74,3 +78,47 @@ def test_what_is_held_back_is_counted_out_of_the_steps(tmp_path: Path) -> None:
     assert plan(project, without, scan).steps > planned.steps
     rows = [json.loads(line) for line in run.manifest_path.read_text().splitlines()]
     assert {r["rel"] for r in rows if r.get("held")} == {p.rel for p in held}
+
+
+def test_lines_of_captions_and_weights_reach_the_manifest(tmp_path: Path) -> None:
+    project = project_of(tmp_path, 3)
+    scan = project.scan()
+    several, weighed = scan.pictures[0].path, scan.pictures[1].path
+    several.with_suffix(".txt").write_text("sks one\n\n a red thing \nsks, seen from afar\n")
+    Collection(project, RunConfig().data).note({weighed: 0.25}, "weight", "weight 0.25")
+    found: dict[str, list[Picture]] = {}
+    for way in ("all", "first", "random"):
+        config = kit.tiny_config(data__caption_lines=way)
+        run = RunDir.create(tmp_path / "runs", way)
+        manifest.write(run, project, config, project.scan(config.data))
+        found[way] = read_manifest(run.manifest_path)
+
+    assert [p.weight for p in found["all"]] == [1.0, 0.25, 1.0]
+    assert found["all"][0].captions == ("sks one a red thing sks, seen from afar",)
+    assert found["first"][0].captions == ("sks one",)
+    assert found["random"][0].captions == ("sks one", "a red thing", "sks, seen from afar")
+    assert found["random"][1].captions == ("sks thing 1",) and not found["random"][1].lines
+    drawn = [found["random"][0].caption_at(1, step, slot) for step in range(60) for slot in range(2)]
+    assert all(20 < drawn.count(line) < 60 for line in found["random"][0].lines)
+    assert drawn == [found["random"][0].caption_at(1, step, slot) for step in range(60) for slot in range(2)]
+
+
+def test_all_lines_are_encoded_ahead(
+    tmp_path: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = kit.tiny_config(data__caption_lines="random", optimizer__steps=6)
+    run = kit.make_run(tmp_path, tiny_sd15, config)
+    seen: set[str] = set()
+    at = batches.Batches.at
+
+    def spy(self: Any, step: int, micro: int) -> Any:
+        batch = at(self, step, micro)
+        seen.update(batch.captions)
+        return batch
+
+    monkeypatch.setattr(batches.Batches, "at", spy)
+    kit.run_job_here(run)
+    texts = list((tmp_path / ".loratui" / "cache" / "text").rglob("*.safetensors"))
+    lines = {c for p in read_manifest(run.manifest_path) for c in p.captions}
+    assert len(lines) == 10 and len(texts) == 11, "every line, and none"
+    assert len(seen) > 5 and seen <= lines

@@ -35,6 +35,8 @@ class DataConfig:
     """Share of samples trained with an empty caption, 0 to 1."""
     shuffle_captions: bool = False
     """Shuffle the tags of a caption anew for each sample. Captions are then encoded at each step."""
+    caption_lines: Literal["all", "first", "random"] = "all"
+    """Captions of several lines: joined to one (all), the first, or one drawn for each sample (random)."""
     keep_tokens: int = 0
     """Tags at the start that are neither shuffled nor dropped; 1 keeps a trigger first."""
     separator: str = ","

@@ -50,6 +50,7 @@ _ROWS: tuple[Field, ...] = (
     Field("size", "number", "size of the file in bytes; 500k and 2M are taken too"),
     Field("score", "number", "score given by a scorer", exact=False),
     Field("stars", "number", "stars given by hand, 0 to 5"),
+    Field("weight", "number", "weight of its loss, given by hand; 1 unless"),
     Field("repeats", "number", "how often the picture counts in an epoch"),
     Field("dup", "number", "pictures in its group of near-duplicates, 0 when it stands alone"),
     Field("sharpness", "number", "0 to about 1; under 0.29 counts as blurred", exact=False),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratui.dataset.rows import PictureRow
 from loratui.errors import LoratuiError
+from loratui.project.weighing import WEIGHT
 from loratui.ui import figures, text
 from loratui.ui.batching import Scope, report
 from loratui.ui.messages import Said
@@ -106,6 +107,14 @@ class DatasetSteps(Room):
         rows = self.these()
         words = rows[0].name if len(rows) == 1 else figures.plural(len(rows), "picture")
         self._note(rows, "stars", lambda old: new(int(old or 0)), f"stars for {words}")
+
+    def give_weight(self, weight: float) -> None:
+        """Weigh the loss of the marked pictures, or of this one."""
+        rows = self.these()
+        words = rows[0].name if len(rows) == 1 else figures.plural(len(rows), "picture")
+        self._note(
+            rows, WEIGHT, lambda _old: weight if weight != 1 else None, f"weight {weight:g} for {words}"
+        )
 
     def _note(self, rows: list[PictureRow], name: str, new: Callable[[Any], Any], label: str) -> None:
         collection = self.studio.library.collection

@@ -25,6 +25,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "mark": ("FILTER", "mark what a filter selects"),
     "unmark": ("[FILTER]", "take marks away"),
     "stars": ("0..5", "give stars"),
+    "weight": ("0..100", "weigh the loss of these pictures"),
     "frame": ("reset|turn 90|mirror|crop X,Y,W,H|alpha on", "turn, mirror, crop, mask"),
     "import": ("PATH", "copy a folder, zip or tar into the project"),
     "export": ("FORMAT TARGET [bake]", "for kohya, imagefolder, ai-toolkit, zip; bake: with crops"),

@@ -109,6 +109,8 @@ class PicturePane(Vertical):
             add("crop", figures.percent(bucket.crop_share), bucket.crop_share > 0.2)
             if bucket.upscale > 1.005:
                 add("enlarged", f"{bucket.upscale:.1f}×", bucket.upscale >= 1.5)
+        if row.weight != 1:
+            add("weight", f"{row.weight:g}")
         if row.stars:
             groups.append([("★" * row.stars, colours.accent)])
         if row.repeats not in (None, 1):
