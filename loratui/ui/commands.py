@@ -125,6 +125,8 @@ def _import(room: DatasetRoom, rest: str) -> None:
 def _export(room: DatasetRoom, rest: str) -> str:
     words = _split(rest)
     bake = words[2:] in (["bake"], ["--bake"])
+    if words[:1] == ["kohya-folders"]:  # as the command line calls it, to tell it from the layout of a LoRA
+        words[0] = "kohya"
     if len(words) != 2 + bake or words[0] not in FORMATS:
         return f"Export takes a format, a target, and bake or not. Formats: {', '.join(FORMATS)}."
     kind, target = cast("Format", words[0]), Path(words[1]).expanduser()

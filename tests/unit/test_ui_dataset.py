@@ -335,6 +335,10 @@ async def test_import_and_export(tmp_path: Path) -> None:
         await driver.type(f"export zip {tmp_path / 'out.zip'}")
         await driver.press("enter")
         await driver.until(lambda: (tmp_path / "out.zip").exists())
+        await driver.press("colon")
+        await driver.type(f"export kohya-folders {tmp_path / 'folders'}")
+        await driver.press("enter")
+        await driver.until(lambda: any((tmp_path / "folders").rglob("dataset.toml")))
 
 
 async def test_a_conflict_shows_both_texts_and_loses_none(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ class SampleGrid(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line across the grid."""
+        self._into_view()  # of the size that is painted: a resize may come after the paint, or before steps
         width, _ = self.content_size
         base, colours = self.visual_style.rich_style, palette(self)
         if not self._steps:
