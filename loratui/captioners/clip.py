@@ -191,7 +191,9 @@ def load(options: ClipOptions, source: Source) -> Clip:
         BaseModelError: the weights are missing, damaged or of another architecture.
         ConfigError: a facet that is not there, or lists without labels.
     """
-    labels: dict[str, Any] = {facet: names for facet, names in read_labels(options.facets).items() if names}
+    own = source.folder / "labels" if source.folder is not None else None
+    lists = read_labels(options.facets, own)
+    labels: dict[str, Any] = {facet: names for facet, names in lists.items() if names}
     if not labels:
         raise ConfigError("There are no labels.", "Put labels into the lists, one a line.")
     where = place(options)

@@ -19,15 +19,23 @@ def labels_dir() -> Path:
     return config_dir() / "labels"
 
 
-def read_labels(facets: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+def read_labels(facets: tuple[str, ...] = (), own: Path | None = None) -> dict[str, tuple[str, ...]]:
     """Facet -> its labels, in the order asked for; all of them, the user's last, when none are named.
+
+    Args:
+        facets: which ones; empty for all.
+        own: a model's own folder of lists, `order.txt` naming them in order: they come in place of those
+            shipped, for a model that knows no others. Without that file the folder does not count.
 
     Raises:
         ConfigError: a facet that is not there, or a list that cannot be read.
     """
     files = {name: SHIPPED / f"{name}.txt" for name in FACETS}
     try:
-        files |= {p.stem: p for p in sorted(labels_dir().glob("*.txt"))}
+        if own is not None and (own / "order.txt").is_file():
+            files = {name: own / f"{name}.txt" for name in read_list(own / "order.txt")}
+        else:
+            files |= {p.stem: p for p in sorted(labels_dir().glob("*.txt"))}
     except OSError as error:
         raise ConfigError(f"{labels_dir()} cannot be read: {error.strerror}.", "Check its mode.") from error
     unknown = [name for name in facets if name not in files]

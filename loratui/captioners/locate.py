@@ -13,6 +13,7 @@ from typing import Any
 
 from loratui.captioners.protocol import Source
 from loratui.captioners.spec import CaptionerSpec
+from loratui.demo import captioners_path
 from loratui.errors import BaseModelError, WeightsError
 from loratui.paths import state_dir
 from loratui.weights.header import read_header
@@ -47,6 +48,8 @@ def locate(row: CaptionerSpec, model: str = "", relative_to: Path | None = None)
     if not row.weights:
         return Source(name=model)
     name = model.strip() or row.default_model
+    if not name and row.bundled:
+        return _judged(row, Source(captioners_path() / row.bundled, None, row.name))
     if name.startswith("local-dir:"):
         name = name.removeprefix("local-dir:")
     path = Path(name).expanduser()
@@ -109,6 +112,8 @@ def _judged(row: CaptionerSpec, source: Source) -> Source:
     folder = source.folder
     assert folder is not None
     again = f"Fetch it again with `loratui get {source.name}`." if "/" in source.name else "Copy it again."
+    if row.bundled and source.name == row.name:
+        again = "It is part of loratui: install loratui again."
     bare = source.weights is not None and row.config == "open_clip_config.json"
     if not bare and not (folder / row.config).is_file():
         raise BaseModelError(f"{folder} is no {row.title} model: it has no {row.config}.", again)

@@ -56,6 +56,18 @@ class BlipOptions(TorchOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemoBlipOptions(BlipOptions):
+    """The demo's BLIP."""
+
+    min_new_tokens: int = 1
+    """Shortest caption in tokens."""
+    max_new_tokens: int = 22
+    """Longest caption in tokens."""
+    repetition_penalty: float = 1.0
+    """Above 1 keeps the model from repeating itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blip2Options(BlipOptions):
     """BLIP-2."""
 
@@ -85,6 +97,18 @@ class ClipOptions(TorchOptions):
     """Most labels that `best` chains."""
     wording: str = "a photo of {}"
     """Sentence that a label of the facet `subject` is put in before it is compared; `{}` is the label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoClipOptions(ClipOptions):
+    """The demo's CLIP."""
+
+    facets: tuple[str, ...] = ()
+    """Facets to describe, in order; empty takes all of its own: shape, colour, background."""
+    top_k: int = 1
+    """Most labels of one facet."""
+    threshold: float = 0.5
+    """Least probability of a label within its facet, 0 to 1 (tags)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +271,7 @@ class CaptionerSpec:
         packages: import names it needs.
         memory_gib: rough memory of the default model with one picture, GiB.
         notes: one line on what to mind.
+        bundled: folder below `loratui/demo/captioners` that its weights lie in; empty for all but the demo's.
     """
 
     name: str
@@ -263,6 +288,7 @@ class CaptionerSpec:
     packages: tuple[str, ...] = ("torch", "transformers")
     memory_gib: float = 0.0
     notes: str = ""
+    bundled: str = ""
 
 
 CAPTIONERS: tuple[CaptionerSpec, ...] = (
@@ -326,6 +352,16 @@ CAPTIONERS: tuple[CaptionerSpec, ...] = (
         "openai-api", "OpenAI-compatible server", "loratui.captioners.openai_api", ApiOptions, "prose",
         weights=(), files=(), packages=(),
         notes="a server you run yourself (vLLM, llama.cpp, Ollama); off until options.endpoint is set",
+    ),
+    CaptionerSpec(
+        "demo-blip", "Demo BLIP", "loratui.captioners.blip", DemoBlipOptions, "prose",
+        model_types=("blip",), files=(), memory_gib=0.1, bundled="blip",
+        notes="bundled and tiny: one sentence about drawn scenes such as the demo's, to try captioning",
+    ),
+    CaptionerSpec(
+        "demo-clip", "Demo CLIP", "loratui.captioners.clip", DemoClipOptions, "tags",
+        config="open_clip_config.json", files=(), packages=("torch", "open_clip"), memory_gib=0.1,
+        bundled="clip", notes="bundled and tiny: shape, colour and background of drawn scenes, as tags",
     ),
 )  # fmt: skip
 

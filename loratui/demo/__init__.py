@@ -36,6 +36,11 @@ def pictures_path() -> Path:
     return Path(__file__).parent / "pictures"
 
 
+def captioners_path() -> Path:
+    """Return the folder of the demo's captioners: `blip` and `clip`, made by `tools/train_captioners.py`."""
+    return Path(__file__).parent / "captioners"
+
+
 def scorer_path() -> Path:
     """Return the folder of the scorer's weights."""
     return Path(__file__).parent / "scorer"

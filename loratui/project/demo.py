@@ -1,8 +1,12 @@
-"""The demo project: the bundled base, sixteen pictures of a mascot, the `demo` preset."""
+"""The demo project: the bundled base, sixteen pictures of a mascot, the `demo` preset; and in a folder of it
+the same pictures once more as a project without captions, to try the bundled captioners on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from loratui import demo
@@ -10,6 +14,8 @@ from loratui.errors import ProjectError
 from loratui.project.project import FILE_NAME, Project
 
 NAME = "demo"
+UNCAPTIONED = "uncaptioned"
+"""The folder of the copy without captions."""
 
 
 def make_demo(folder: Path | str) -> Project:
@@ -27,7 +33,7 @@ def make_demo(folder: Path | str) -> Project:
                 "Give another folder: `loratui demo FOLDER`.",
             )
         return project
-    return Project.create(
+    project = Project.create(
         root,
         base="demo",
         trigger=demo.TRIGGER,
@@ -36,3 +42,20 @@ def make_demo(folder: Path | str) -> Project:
         preset="demo",
         prompts=[p.replace(demo.TRIGGER, "{trigger}") for p in demo.sample_prompts()],
     )
+    with contextlib.suppress(ProjectError):  # it is an extra: the demo goes without
+        _uncaptioned(root / UNCAPTIONED)
+    return project
+
+
+def _uncaptioned(root: Path) -> None:
+    """Make the project without captions, unless something lies there."""
+    if root.exists():
+        return
+    project = Project.create(
+        root, base="demo", trigger=demo.TRIGGER, name=f"{NAME}-{UNCAPTIONED}", preset=NAME
+    )
+    try:
+        for picture in sorted(demo.pictures_path().glob("*.png")):
+            shutil.copyfile(picture, project.root / "dataset" / picture.name)
+    except OSError as error:
+        raise ProjectError(f"{root} cannot be filled: {error.strerror}.") from error

@@ -30,6 +30,8 @@ OPTIONS = {
     "joycaption": ["max_new_tokens=8", "system="],
     "qwen-vl": ["max_new_tokens=8", "max_pixels=4096"],
     "openai-api": ["model=m", "kind=tags"],
+    "demo-blip": ["beams=1"],
+    "demo-clip": ["facets=[\"shape\", \"background\"]"],
 }  # fmt: skip
 """One option of each at least, as `--set` takes it."""
 

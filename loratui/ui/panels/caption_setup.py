@@ -166,7 +166,8 @@ class CaptionSetup(Vertical):
             rows += [[(part, colours.text)] for part in text.wrap(text.plain(ready.advice), width)]
         elif ready.where:
             where = text.shorten(text.plain(ready.where), max(8, width - 8))
-            rows.append([("weights ", colours.muted), (where, colours.text)])
+            shown = "bundled with loratui" if row.bundled and ready.where.endswith(row.bundled) else where
+            rows.append([("weights ", colours.muted), (shown, colours.text)])
         what = f"Writes {row.output}: {row.notes}."
         if row.memory_gib:
             what += f" Takes about {row.memory_gib:g} G of memory{self._room()}."
