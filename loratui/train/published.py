@@ -79,7 +79,8 @@ class Published:
         yield from self.adapter.parameters()
         yield from self._ema
         for _, entries in sorted(self.optimizer.state_dict()["state"].items()):
-            yield from (entry for entry in entries.values() if isinstance(entry, Tensor))
+            # by name: a state that was read from a file has no order
+            yield from (entries[name] for name in sorted(entries) if isinstance(entries[name], Tensor))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(published, trained) tensors for a checkpoint; no trained ones where they are the same."""
