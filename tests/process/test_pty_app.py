@@ -46,7 +46,7 @@ def test_first_frame_and_no_torch(tmp_path: Path, capsys: pytest.CaptureFixture[
         listed = app.wait_text("captioned", 30)
         for key, mark in (
             ("2", "missing"),
-            ("3", "how long"),
+            ("3", "dry run"),
             ("4", "loss"),
             ("5", "samples"),
             ("6", "runs"),

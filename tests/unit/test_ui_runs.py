@@ -57,6 +57,17 @@ async def until(pilot: Any, condition: Callable[[], Any]) -> None:
         await pilot.pause(0.05)
 
 
+def waiting(app: Any) -> list[str]:
+    """The waiting runs that the room shows; none while another room is in front."""
+    return [entry.run for panel in app.screen.query(QueuePanel) for entry in panel.entries]
+
+
+def under_cursor(app: Any) -> str:
+    """The waiting run under the cursor, empty without one."""
+    entry = app.screen.query_one(QueuePanel).current
+    return entry.run if entry is not None else ""
+
+
 async def test_the_queue_is_shown_held_reordered_and_left(tmp_path: Path) -> None:
     root = project(tmp_path / "p", 2)
     runs = [RunDir.create(root / "runs", name) for name in ("works", "one", "two")]
@@ -66,23 +77,24 @@ async def test_the_queue_is_shown_held_reordered_and_left(tmp_path: Path) -> Non
         app = LoratuiApp(root)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press("6")
-            await until(pilot, lambda: len(app.screen.query_one(QueuePanel).entries) == 2)
+            await until(pilot, lambda: len(waiting(app)) == 2)
             shown = text_of(app)
             assert "works" in shown and "for cuda:0" in shown
             app.screen.query_one("#queue").focus()
             await pilot.press("down")
+            await until(pilot, lambda: under_cursor(app) == str(runs[1].path))
             await pilot.press("J")
             await until(
                 pilot, lambda: [e.run for e in queue.entries()] == [str(runs[2].path), str(runs[1].path)]
             )
-            await until(pilot, lambda: app.screen.query_one(QueuePanel).current.run == str(runs[1].path))
+            await until(pilot, lambda: under_cursor(app) == str(runs[1].path))
             await pilot.press("H")
             await until(pilot, lambda: queue.entries()[1].held)
             await until(pilot, lambda: "held" in text_of(app))
             await pilot.press("H")
             await until(pilot, lambda: not queue.entries()[1].held)
             queue.leave(runs[2])
-            await until(pilot, lambda: len(app.screen.query_one(QueuePanel).entries) == 1)
+            await until(pilot, lambda: len(waiting(app)) == 1)
             queue.leave(runs[1])
             await until(pilot, lambda: not app.screen.query_one(QueuePanel).has_class("-shown"))
             assert app.focused is not None and app.focused.id == "runs"
