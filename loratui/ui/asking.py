@@ -12,6 +12,9 @@ from loratui.ui import text
 
 if TYPE_CHECKING:
     from loratui.plan.cards import Card
+    from loratui.project import Project
+    from loratui.project.proposal import Proposal
+    from loratui.runs.directory import RunDir
     from loratui.ui.watching import Gone, Post
 
 BUNDLED = "bundled"
@@ -40,6 +43,22 @@ class TriggerFound(Message):
     def __init__(self, trigger: str) -> None:
         super().__init__()
         self.trigger = trigger
+
+
+class Proposed(Message):
+    """What the answers lead to; `number` tells which answers."""
+
+    def __init__(self, number: int, proposal: Proposal) -> None:
+        super().__init__()
+        self.number, self.proposal = number, proposal
+
+
+class Made(Message):
+    """The project was made, and perhaps a training started; or what kept it."""
+
+    def __init__(self, project: Project | None, problem: str = "", run: RunDir | None = None) -> None:
+        super().__init__()
+        self.project, self.problem, self.run = project, problem, run
 
 
 def card_name(card: Card, several: bool) -> str:

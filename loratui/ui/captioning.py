@@ -20,7 +20,7 @@ from loratui.captioners.spec import CAPTIONERS, CaptionerSpec, captioner_spec
 from loratui.config.docs import FieldInfo
 from loratui.errors import LoratuiError, Problem
 from loratui.runs.state import ENDED, RunState
-from loratui.ui.widgets.form import Group
+from loratui.ui.widgets.form_rows import Group
 
 if TYPE_CHECKING:
     from loratui.caption.choosing import Readiness

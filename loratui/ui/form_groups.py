@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loratui.config.docs import FieldInfo, field_table
-from loratui.ui.widgets.form import Group
+from loratui.ui.widgets.form_rows import Group
 
 _BASIC = (
     "optimizer.steps", "optimizer.epochs", "data.repeats", "data.batch_size", "data.resolution",

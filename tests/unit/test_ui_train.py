@@ -13,7 +13,8 @@ from loratui.ui.app import LoratuiApp
 from loratui.ui.drafts import Draft, form_text, line_of, read_form
 from loratui.ui.form_groups import form_lines
 from loratui.ui.screens.train import TrainRoom
-from loratui.ui.widgets.form import Form, Group
+from loratui.ui.widgets.form import Form
+from loratui.ui.widgets.form_rows import Group
 from loratui.ui.widgets.problem_list import ProblemList
 from loratui.ui.widgets.stepping import stepped
 

@@ -22,7 +22,8 @@ from loratui.ui.graphics import Answers, encode_png, tgp_strips, tgp_upload, wor
 from loratui.ui.story import tell
 from loratui.ui.theme import DARK, LIGHT, Palette
 from loratui.ui.widgets.caption_editor import tokens
-from loratui.ui.widgets.form import Form, Group
+from loratui.ui.widgets.form import Form
+from loratui.ui.widgets.form_rows import Group
 from loratui.ui.widgets.line_list import LineList
 from loratui.ui.widgets.plot import Columns, Curve, Plot
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
@@ -16,38 +15,12 @@ from loratui.config.docs import FieldInfo
 from loratui.ui import text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
+from loratui.ui.widgets.form_rows import Group, Line, Pick, arranged, index_of, label, plain_value
 from loratui.ui.widgets.line_list import LineList
 from loratui.ui.widgets.stepping import stepped
+from loratui.ui.widgets.value_line import ValueLine
 
 _LABEL = 18
-_NAMES = {
-    "optimizer.lr": "learning rate",
-    "samples.every": "sample every",
-    "saving.every": "save every",
-    "saving.keep": "keep saves",
-    "saving.name": "file name",
-    "memory.gradient_checkpointing": "checkpointing",
-    "optimizer.accumulation": "accumulation",
-}
-"""Where the key alone would be unclear, or too long."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """A heading in the form."""
-
-    title: str
-
-
-@dataclass(frozen=True)
-class Pick:
-    """A value of a choice that is open."""
-
-    field: FieldInfo
-    value: str
-
-
-Line = FieldInfo | Group | Pick
 
 
 class Form(LineList):
@@ -101,8 +74,7 @@ class Form(LineList):
         self._values: Mapping[str, Any] = {}
         self._own: frozenset[str] = frozenset()
         self._bad: frozenset[str] = frozenset()
-        self._buffer: str | None = None
-        self._caret = 0
+        self._typed: ValueLine | None = None
 
     def show(
         self,
@@ -126,30 +98,12 @@ class Form(LineList):
     def _arrange(self, first: bool = False) -> None:
         """The lines in sight: those that are found, with the values of an open choice; the cursor stays."""
         here = self._lines[self.cursor] if self.cursor < len(self._lines) else None
-        words = self._words.casefold().split()
-        shown: list[Line] = []
-        for line in self._given:
-            if isinstance(line, Group):
-                if shown and isinstance(shown[-1], Group):
-                    shown.pop()
-                shown.append(line)
-            elif all(word in f"{_label(line)} {line.path} {line.help}".casefold() for word in words):
-                shown.append(line)
-                if line.path == self._opened:
-                    shown += [Pick(line, value) for value in line.choices]
-        if shown and isinstance(shown[-1], Group):
-            shown.pop()
+        words = self._words.strip()
+        shown = arranged(self._given, words, self._opened)
         self._lines = shown
         self.say("Nothing is called so.\nesc shows all settings." if words else "Choose a preset.")
-        at = None if first or here is None else self._index(here)
+        at = None if first or here is None else index_of(shown, here)
         self.show_rows(len(shown), min(1, len(shown)) if at is None else at)
-
-    def _index(self, wanted: Line) -> int | None:
-        for at, line in enumerate(self._lines):
-            if line == wanted:
-                return at
-        path = wanted.field.path if isinstance(wanted, Pick) else getattr(wanted, "path", "")
-        return next((at for at, line in enumerate(self._lines) if getattr(line, "path", " ") == path), None)
 
     def reveal(self, path: str) -> bool:
         """Put the cursor on a setting; whether it is in this form."""
@@ -179,7 +133,7 @@ class Form(LineList):
     @property
     def editing(self) -> bool:
         """Whether keys go into a value."""
-        return self._buffer is not None
+        return self._typed is not None
 
     def _move(self, to: int) -> None:
         """Headings are stepped over; an open choice is not left."""
@@ -215,8 +169,7 @@ class Form(LineList):
         if field.kind == "list" and self.OPENS_LISTS:
             self.post_message(self.Opened(field))
             return
-        self._buffer = _plain_value(self._values.get(field.path))
-        self._caret = len(self._buffer)
+        self._typed = ValueLine(plain_value(self._values.get(field.path)))
         self.refresh_row(self.cursor)
 
     def _toggle(self, field: FieldInfo) -> None:
@@ -224,12 +177,12 @@ class Form(LineList):
         line = self._lines[self.cursor]
         if isinstance(line, Pick):
             self._shut()
-            if line.value != _plain_value(self._values.get(field.path)):
+            if line.value != plain_value(self._values.get(field.path)):
                 self.post_message(self.Edited(field.path, line.value))
             return
         self._opened = field.path
         self._arrange()
-        now = _plain_value(self._values.get(field.path))
+        now = plain_value(self._values.get(field.path))
         picks = {x.value: at for at, x in enumerate(self._lines) if isinstance(x, Pick)}
         self.cursor = picks.get(now, self.cursor + 1)
         self._into_view(max(picks.values()))
@@ -273,11 +226,11 @@ class Form(LineList):
         if field.kind in {"int", "float"}:
             value = self._values.get(field.path)
             if isinstance(value, int | float):
-                self.post_message(self.Edited(field.path, _plain_value(stepped(field, value, by))))
+                self.post_message(self.Edited(field.path, plain_value(stepped(field, value, by))))
             return
         choices = ("false", "true") if field.kind == "bool" else field.choices
         if choices:
-            now = _plain_value(self._values.get(field.path))
+            now = plain_value(self._values.get(field.path))
             at = choices.index(now) if now in choices else 0
             self.post_message(self.Edited(field.path, choices[(at + by) % len(choices)]))
 
@@ -303,7 +256,7 @@ class Form(LineList):
             event.prevent_default()
             self._shut()
             return
-        if self._buffer is None:
+        if self._typed is None:
             return
         event.stop()
         event.prevent_default()
@@ -312,8 +265,7 @@ class Form(LineList):
         elif event.key == "escape":
             self._close()
         else:
-            self._type(event)
-            self.refresh_row(self.cursor)
+            self._type(self._typed, event)
 
     def _find(self, event: events.Key) -> None:
         """A key while words are typed to find settings."""
@@ -330,23 +282,9 @@ class Form(LineList):
         self._arrange()
         self.refresh()
 
-    def _type(self, event: events.Key) -> None:
-        assert self._buffer is not None
-        at, buffer = self._caret, self._buffer
-        if event.key == "backspace":
-            self._buffer, self._caret = buffer[: max(0, at - 1)] + buffer[at:], max(0, at - 1)
-        elif event.key == "delete":
-            self._buffer = buffer[:at] + buffer[at + 1 :]
-        elif event.key in {"left", "right"}:
-            self._caret = max(0, min(len(buffer), at + (1 if event.key == "right" else -1)))
-        elif event.key in {"home", "ctrl+a"}:
-            self._caret = 0
-        elif event.key in {"end", "ctrl+e"}:
-            self._caret = len(buffer)
-        elif event.key == "ctrl+u":
-            self._buffer, self._caret = buffer[at:], 0
-        elif event.character is not None and event.is_printable:
-            self._buffer, self._caret = buffer[:at] + event.character + buffer[at:], at + 1
+    def _type(self, line: ValueLine, event: events.Key) -> None:
+        if line.type(event):
+            self.refresh_row(self.cursor)
         elif event.key in {"up", "down", "tab", "shift+tab"}:
             self._keep()
             if event.key in {"up", "down"}:
@@ -354,11 +292,9 @@ class Form(LineList):
 
     def on_paste(self, event: events.Paste) -> None:
         """Pasted text goes into the value."""
-        if self._buffer is not None:
+        if self._typed is not None:
             event.stop()
-            words = text.plain(event.text.strip().split("\n")[0])
-            self._buffer = self._buffer[: self._caret] + words + self._buffer[self._caret :]
-            self._caret += len(words)
+            self._typed.insert(text.plain(event.text.strip().split("\n")[0]))
             self.refresh_row(self.cursor)
 
     def on_blur(self) -> None:
@@ -366,17 +302,19 @@ class Form(LineList):
         self._finding = False
         if self._opened:
             self._shut()
-        if self._buffer is not None:
+        if self._typed is not None:
             self._keep()
 
     def _keep(self) -> None:
-        field, buffer = self.current, self._buffer
+        field, typed = self.current, self._typed
         self._close()
-        if field is not None and buffer is not None and buffer != _plain_value(self._values.get(field.path)):
-            self.post_message(self.Edited(field.path, buffer.strip()))
+        if field is None or typed is None:
+            return
+        if typed.words != plain_value(self._values.get(field.path)):
+            self.post_message(self.Edited(field.path, typed.words.strip()))
 
     def _close(self) -> None:
-        self._buffer = None
+        self._typed = None
         self.refresh_row(self.cursor)
 
     # drawing
@@ -404,52 +342,22 @@ class Form(LineList):
         if isinstance(line, Group):
             return [(line.title, colours.muted + Style(bold=True))]
         if isinstance(line, Pick):
-            now = line.value == _plain_value(self._values.get(line.field.path))
+            now = line.value == plain_value(self._values.get(line.field.path))
             tint = colours.accent if now else colours.text
             return [("    ", None), ("● " if now else "○ ", tint), (line.value, tint)]
-        value = text.plain(_plain_value(self._values.get(line.path)))
-        label = _label(line)
+        value = text.plain(plain_value(self._values.get(line.path)))
+        name = label(line)
         own = line.path in self._own
         tint = colours.red if line.path in self._bad else colours.text
         wide = min(self.LABEL, max(14, width - 12))
         row: Row = [
             ("● " if own else "  ", colours.accent),
-            (text.fit(label, wide - 1) + " ", colours.muted if not own else colours.text),
+            (text.fit(name, wide - 1) + " ", colours.muted if not own else colours.text),
         ]
         room = width - wide - 4
-        if self._buffer is not None and index == self.cursor:
-            return row + self._draw_buffer(room, colours)
+        if self._typed is not None and index == self.cursor:
+            return row + self._typed.draw(room, colours)
         if line.kind in {"choice", "bool", "int", "float"} and index == self.cursor and self.has_focus:
             value = text.shorten(value, max(4, room - 4))
             return [*row, ("‹ ", colours.accent), (value, tint), (" ›", colours.accent)]
         return [*row, (text.shorten(value, room) or "–", tint if value else colours.muted)]
-
-    def _draw_buffer(self, room: int, colours: Palette) -> Row:
-        assert self._buffer is not None
-        start = max(0, self._caret - room + 2)
-        shown = text.plain(self._buffer[start:])
-        at = self._caret - start
-        inked = Style(underline=True) + colours.bold
-        under = shown[at : at + 1] or " "
-        rest = max(0, 12 - cell_len(shown))
-        return [
-            (shown[:at], inked),
-            (under, colours.bold + Style(reverse=True)),
-            (shown[at + 1 :] + " " * rest, inked),
-        ]
-
-
-def _label(field: FieldInfo) -> str:
-    return _NAMES.get(field.path, field.key.replace("_", " "))
-
-
-def _plain_value(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return "; ".join(str(v) for v in value)
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return str(value)
