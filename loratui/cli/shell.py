@@ -62,6 +62,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         operations,
         projects,
         queue,
+        reports,
         review,
         runs,
         studio,
@@ -79,7 +80,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
     groups = (
-        training, projects, files, studio, framing, history, captions, review, runs, queue, weights,
+        training, projects, files, studio, framing, history, captions, review, runs, reports, queue, weights,
         operations, catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
     for group in groups:

@@ -246,6 +246,7 @@ def _sample(state: RunState, event: Event) -> None:
         _int(event.get("seed")),
         _text(event.get("path")),
         _seconds(event.get("seconds")),
+        _text(event.get("label")),
     )
     same = (s for s in state.samples if s.path == sample.path)
     old = next(same, None)

@@ -36,7 +36,10 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class Sample:
-    """One picture drawn during training: `path` is relative to the run directory."""
+    """One picture drawn during training or after it: `path` is relative to the run directory.
+
+    `label` says what it was drawn with, where that is not just the step: a strength, another base.
+    """
 
     step: int
     index: int
@@ -44,6 +47,7 @@ class Sample:
     seed: int
     path: str
     seconds: float = 0.0
+    label: str = ""
 
 
 @dataclass(slots=True)
