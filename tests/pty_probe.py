@@ -12,6 +12,7 @@ at once or after the round trip of a slow link.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -128,6 +129,19 @@ def halfblock_rows(screen) -> list:
     ]
 
 
+def whole(data: bytes) -> int:
+    """How many of these bytes end before an escape sequence whose end was not read yet."""
+    for opening in (b"\x1b_G", b"\x1bP"):
+        last = data.rfind(opening)
+        if last >= 0 and data.find(b"\x1b\\", last) < 0:
+            return last
+    last = data.rfind(b"\x1b")
+    if last < 0:
+        return len(data)
+    ends = re.match(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07|[^\[\]])", data[last:])
+    return len(data) if ends else last
+
+
 class PtyProgram:
     def __init__(
         self,
@@ -148,6 +162,7 @@ class PtyProgram:
         self.nopaint = nopaint  # a key that paints nothing is given up after this
         self.answers = [(re.compile(p, re.S), a) for p, a in TERMS[term]]
         self.raw, self._answered, self._done, self._told = bytearray(), 0, {}, 0
+        self._pyte, self._fed = None, 0
         full = dict(os.environ, TERM="xterm-256color", COLORTERM="truecolor", LC_ALL="C.UTF-8")
         for k in ("TMUX", "TERM_PROGRAM", "NO_COLOR", "TEXTUAL_DRIVER"):
             full.pop(k, None)
@@ -301,15 +316,23 @@ class PtyProgram:
         return [line.rstrip() for line in self.pyte_screen().display]
 
     def pyte_screen(self):
+        """The screen as it stands: what was read since the last call is fed to the one pyte screen."""
         import pyte
 
-        scr = pyte.Screen(self.cols, self.rows)
-        text = bytes(self.raw).decode("utf-8", "replace")
+        if self._pyte is None:
+            screen = pyte.Screen(self.cols, self.rows)
+            self._pyte = (screen, pyte.Stream(screen), codecs.getincrementaldecoder("utf-8")("replace"))
+        screen, stream, decoder = self._pyte
+        if (screen.columns, screen.lines) != (self.cols, self.rows):
+            screen.resize(self.rows, self.cols)
+        part = bytes(self.raw[self._fed : self._fed + whole(bytes(self.raw[self._fed :]))])
+        self._fed += len(part)
+        text = decoder.decode(part)
         text = re.sub(r"\x1b_G.*?\x1b\\", "", text, flags=re.S)  # pyte knows neither APC ...
         text = re.sub(r"\x1bP.*?\x1b\\", "", text, flags=re.S)  # ... nor DCS (sixel)
         text = re.sub(r"\x1b\[[<>=?][0-9;]*[a-zA-Z]", lambda m: m[0] if m[0][-1] in "hl" else "", text)
-        pyte.Stream(scr).feed(text)
-        return scr
+        stream.feed(text)
+        return screen
 
     def rss(self):
         """MiB of the program and all its descendants."""

@@ -225,7 +225,7 @@ def test_a_second_trainer_on_the_same_run(project: Project, monkeypatch: pytest.
     from loratui.runs.lock import RunLock
 
     monkeypatch.setattr("loratui.runs.launch.job_python", lambda *_: sys.executable)
-    monkeypatch.setattr(launch, "launch", lambda run, job, python=None: 0)
+    monkeypatch.setattr(launch, "launch", lambda run, job, **_: 0)
     run = start.start_training(project, project.resolve())
     lock = RunLock(run)
     lock.acquire(timeout=1.0)
