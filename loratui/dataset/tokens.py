@@ -109,8 +109,13 @@ class ClipTokens:
 
 
 def count_tokens() -> Callable[[str], int]:
-    """A function that counts the CLIP tokens of a text, without start and end."""
-    return ClipTokens.shipped().count
+    """A function that counts CLIP tokens of a text, without start and end; it reads the merges at need."""
+    return lambda text: _shipped().count(text)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> ClipTokens:
+    return ClipTokens.shipped()
 
 
 def split_words(text: str) -> list[str]:

@@ -154,7 +154,7 @@ def slow(node: Node, r: FakeRow) -> bool:
 # --- strategies -------------------------------------------------------------------------------------------
 
 ALPHABET = "abAB é\u0301ß_,.-()\"'\\*?:=<>1 \t[/]\u4e00"
-literals = st.text(ALPHABET, max_size=6)
+literals = st.one_of(st.text(ALPHABET, max_size=6), st.text("aAb ", max_size=3))  # the short ones meet
 globs = st.lists(
     st.one_of(literals.map(escape_glob), st.sampled_from(["*", "?"])), min_size=1, max_size=4
 ).map("".join)
@@ -165,7 +165,18 @@ texts = st.one_of(
         st.just("re"), st.sampled_from(["^a", "b$", r"\d+", 'a"b', r"\\", "(a|b)c?", "[^ab]", r"\.", "x y"])
     ),
 )
-numbers = st.one_of(st.integers(-5, 3000).map(float), st.floats(-1e6, 1e6, allow_nan=False))
+FEW = [
+    0,
+    1,
+    2,
+    3,
+    5,
+    512,
+    768,
+]  # values of rows and of filters that meet, so that = and <= are put to the test
+numbers = st.one_of(
+    st.sampled_from(FEW).map(float), st.integers(-5, 3000).map(float), st.floats(-1e6, 1e6, allow_nan=False)
+)
 
 
 @st.composite
@@ -193,7 +204,7 @@ nodes = st.recursive(
     ),
     max_leaves=8,
 )
-maybe = st.one_of(st.none(), st.integers(0, 2000))
+maybe = st.one_of(st.none(), st.sampled_from(FEW), st.integers(0, 2000))
 rows = st.builds(
     FakeRow,
     path=literals,
@@ -205,7 +216,12 @@ rows = st.builds(
     tokens=maybe,
     width=maybe,
     height=maybe,
-    score=st.one_of(st.none(), st.floats(0, 1)),
+    size=maybe,
+    score=st.one_of(st.none(), st.sampled_from([0.0, 0.004, 0.006, 1.0]), st.floats(0, 1)),
+    sharpness=st.one_of(st.none(), st.floats(0, 2)),
+    source=literals,
+    kind=st.sampled_from(["tags", "prose"]),
+    repeats=st.integers(0, 3),
     stars=st.integers(0, 5),
     weight=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     dup=st.integers(0, 3),
@@ -213,6 +229,8 @@ rows = st.builds(
     mask=st.booleans(),
     framed=st.booleans(),
     edited=st.booleans(),
+    pinned=st.booleans(),
+    marked=st.booleans(),
 )
 
 
