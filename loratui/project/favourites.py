@@ -48,6 +48,14 @@ def marks(root: Path) -> dict[str, Mark]:
         return {}
 
 
+def stamp(root: Path) -> float:
+    """When the marks were last written; 0 without any."""
+    try:
+        return _path(root).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def set_mark(root: Path, name: str, mark: Mark) -> dict[str, Mark]:
     """Change one mark; an empty one is forgotten. Returns all of them.
 

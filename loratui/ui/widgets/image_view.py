@@ -107,8 +107,9 @@ class ImageView(Widget):
         return self._image
 
     def show(
-        self, path: Path | None, box: Box | None = None, at_once: bool = False, shown: Shown | None = None
-    ) -> None:
+        self, path: Path | None, box: Box | None = None, at_once: bool = False, shown: Shown | None = None,
+        keep_zoom: bool = False,
+    ) -> None:  # fmt: skip
         """Show a picture.
 
         Args:
@@ -116,6 +117,7 @@ class ImageView(Widget):
             box: stays bright, the rest gets dark; in fractions of what is shown.
             at_once: do not wait for the cursor to rest.
             shown: what of it; None for the picture as it lies there.
+            keep_zoom: stay on the same part: the picture is a variant of the one before.
         """
         same = (path, shown) == (self.path, self.shown) and self._image is not None
         if same:
@@ -124,7 +126,7 @@ class ImageView(Widget):
                 self._painted = (box, self._painted[1])
                 self._again()
             return
-        if path != self.path:
+        if path != self.path and not keep_zoom:
             self._fit()
         self.path, self.shown, self.box = path, shown, box
         if path is None:
