@@ -17,7 +17,7 @@ def check(config: RunConfig) -> list[Problem]:
     """Errors and warnings about settings that are each fine alone."""
     return [
         *_buckets(config), *_device(config), *check_memory(config), *check_learning(config),
-        *_captions(config), *check_network(config.network), *_samples(config),
+        *_captions(config), *_versions(config), *check_network(config.network), *_samples(config),
     ]  # fmt: skip
 
 
@@ -125,6 +125,34 @@ def _captions(config: RunConfig) -> list[Problem]:
         message = "the regularisation pictures cost time and count nothing."
         fix = {"data.reg_weight": 1.0}
         found.append(warning("data.reg_weight", "reg-off", message, "Set it to 1.", fix))
+    return found
+
+
+def _versions(config: RunConfig) -> list[Problem]:
+    """Versions of pictures: crops and colours."""
+    found: list[Problem] = []
+    data = config.data
+    if data.crop != "face" and (data.face_near or data.face_far):
+        message = f"faces are not looked for with data.crop = {data.crop}."
+        path = "data.face_near" if data.face_near else "data.face_far"
+        advice = "Set data.crop to face."
+        found.append(warning(path, "no-faces", message, advice, {"data.crop": "face"}))
+    elif data.face_near and data.face_far and data.face_far < data.face_near:
+        message = f"{data.face_far:g} face heights are less than data.face_near {data.face_near:g}."
+        fix: dict[str, object] = {"data.face_far": data.face_near, "data.face_near": data.face_far}
+        found.append(error("data.face_far", "face-range", message, "Exchange the two.", fix))
+    elif data.face_far and not data.face_near:
+        message = "without data.face_near no cut is closer than the bucket."
+        closer = {"data.face_near": min(2.0, data.face_far)}
+        found.append(warning("data.face_far", "face-range", message, "Set data.face_near, too.", closer))
+    if data.colour_jitter > 0.3:
+        message = f"{data.colour_jitter:g} makes colours that the pictures do not have."
+        fix = {"data.colour_jitter": 0.1}
+        found.append(warning("data.colour_jitter", "jitter-high", message, "0.1 is gentle.", fix))
+    if data.versions > 32:
+        message = f"{data.versions} versions of each picture are encoded before the first step."
+        fix = {"data.variants": 8}
+        found.append(warning("data.variants", "many-variants", message, "4 to 16 are plenty.", fix))
     return found
 
 

@@ -171,11 +171,13 @@ def _disk(
     kept = min(saves, config.saving.keep) + 1 if saves else 0
     side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
     captions = len({p.caption for p in scan.pictures}) + 1
-    latents = sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
+    each = (2 if config.data.flip else 1) * config.data.versions
+    latents = each * sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
     needed = {
         "checkpoints": int(kept * lora * checkpoint_bytes(config)),
         "export": lora * _EXPORT_BYTES[config.saving.dtype],
-        # mean and deviation of four latent channels at an eighth of the side; 77 tokens of up to 1024 numbers
+        # mean and deviation of four latent channels at an eighth of the side, of each version, mirrored
+        # and not; 77 tokens of up to 1024 numbers
         "caches": latents + captions * 77 * 1024 * 4,
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }

@@ -69,7 +69,7 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
 
     `repeats` is the folder's own: the trainer multiplies it by data.repeats. Pictures without a caption get
     the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON. Sizes are those after
-    the turn; `turn`, `mirror` and `mask` stand only where there is one.
+    the turn; `turn`, `mirror`, `mask` and `placed` (a crop made by hand) stand only where there is one.
     """
     grids = Grids(config.data)
     found: list[dict[str, Any]] = []
@@ -111,6 +111,8 @@ def _extra(picture: Picture, masked: bool) -> dict[str, Any]:
         out["turn"] = picture.frame.turn
     if picture.frame.mirror:
         out["mirror"] = True
+    if picture.frame.box is not None:
+        out["placed"] = True
     if masked and picture.mask is not None:
         path = picture.mask.path
         out |= {"mask": str(path), "mask_hash": content_hash(path)}

@@ -82,7 +82,7 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
         config = replace(config, memory=replace(config.memory, device=device))
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
-    problems = [*_errors(check(config)), *check_device(config, cuda_devices()), *_packages(config)]
+    problems = [*_errors(check(config)), *check_device(config, cuda_devices())]
     start = config.network.start_from
     if start and not (project.root / Path(start).expanduser()).is_file():
         message = f"{start} is not there."
@@ -94,6 +94,7 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
     except LoratuiError as error:
         problems += _as_problems(error, "model.base")
     scan = scan or project.scan(config.data)
+    problems += _packages(config, scan)
     if not scan.pictures:
         problems += _unusable(project, scan)
     elif scan.errors:
@@ -277,12 +278,33 @@ def cuda_devices() -> int:
         return 0
 
 
-def _packages(config: RunConfig) -> list[Problem]:
-    """What the optimizer needs and this interpreter lacks; another one for jobs is asked at launch."""
+def _packages(config: RunConfig, scan: Scan) -> list[Problem]:
+    """What the settings need and this interpreter lacks; another one for jobs is asked at launch."""
     from loratui.runs.launch import named_python
 
+    if named_python():
+        return []
+    return [*_optimizer_package(config), *_face_package(config, scan)]
+
+
+def _face_package(config: RunConfig, scan: Scan) -> list[Problem]:
+    """The detector of faces, unless the names of all files tell where they are."""
+    if config.data.crop != "face":
+        return []
+    from loratui.dataset import faces
+
+    if faces.can_see() or all(faces.named(p.path, p.width, p.height, p.frame) for p in scan.pictures):
+        return []
+    message = "faces are found by OpenCV, which is not installed, and the files' names tell of none."
+    advice = f"Install it with `{sys.executable} -m pip install '{faces.PACKAGE}'`, or set it to random."
+    fix = {"data.crop": "centre"}
+    return [Problem("data.crop", "missing-package", "error", message, advice=advice, fix=fix)]
+
+
+def _optimizer_package(config: RunConfig) -> list[Problem]:
+    """The library behind the optimizer."""
     spec = optimizer_spec(config.optimizer.name)
-    if spec is None or not spec.package or named_python() or importlib.util.find_spec(spec.module):
+    if spec is None or not spec.package or importlib.util.find_spec(spec.module):
         return []
     advice = f"Install it with `{sys.executable} -m pip install {spec.package}`."
     message = f"{spec.title} needs the package {spec.package}, which is not installed."

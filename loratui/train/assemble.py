@@ -13,11 +13,13 @@ from torch import Tensor
 from loratui.config.load import as_dict, load_run
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
+from loratui.dataset.framing import Box
 from loratui.errors import BaseModelError, ConfigError
 from loratui.families.detect import detect
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
 from loratui.optim import optimizer_settings
+from loratui.train import faces
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache
@@ -35,6 +37,7 @@ from loratui.train.ranks import Ranks, join
 from loratui.train.resume import fingerprints, newest_snapshot, restore
 from loratui.train.samples import Picture, read_manifest
 from loratui.train.validation import split
+from loratui.train.variants import FaceKey, Variants, face_key
 from loratui.train.warmstart import start_from
 
 
@@ -67,10 +70,12 @@ def assemble(context: Any) -> Training:
         prompts = list(snapshot.facts.get("prompts", prompts))
 
     journal.write("state", state="caching")
-    cache = Cache(Path(info.project) / ".loratui" / "cache", family, parts, placement.device)
+    place_of_cache = Path(info.project) / ".loratui" / "cache"
+    cache = Cache(place_of_cache, family, parts, placement.device)
     variation = Variation.from_config(config.data, config.objective.seed)
     captions = captions_ahead(config, pictures, prompts, variation)
-    cache.fill(pictures, captions, config.data.flip, Caching(context), ranks)
+    variants = Variants.from_config(config.data, faces_of(context, config, pictures, place_of_cache, ranks))
+    cache.fill(pictures, captions, config.data.flip, Caching(context), ranks, variants)
 
     adapter = inject(family, parts, info, config, placement, pictures)
     if config.network.start_from and snapshot is None:
@@ -82,7 +87,7 @@ def assemble(context: Any) -> Training:
         restore(published, placement.accelerator.scaler, snapshot)
         ranks.check_equal(published.everything())
     trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
-    batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks)
+    batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks, variants)
 
     def metadata(at_step: int) -> dict[str, str]:
         epoch = -(-at_step * config.optimizer.accumulation // batches.per_epoch)
@@ -117,7 +122,7 @@ def assemble(context: Any) -> Training:
 
 def make_batches(
     pictures: list[Picture], cache: Cache, config: RunConfig, variation: Variation, encode: bool,
-    ranks: Ranks,
+    ranks: Ranks, variants: Variants,
 ) -> Batches:  # fmt: skip
     """The stream of batches of a run; see `Batches` for the parts."""
     family, seed = cache.family, config.objective.seed
@@ -127,8 +132,24 @@ def make_batches(
         accumulation=config.optimizer.accumulation, repeats=config.data.repeats, flip=config.data.flip,
         caption_dropout=config.data.caption_dropout, timesteps=timesteps, device=cache.device,
         size_condition=family.size_condition, encode=encode, variation=variation,
-        draws=Draws.from_config(config.objective, timesteps), ranks=ranks,
+        draws=Draws.from_config(config.objective, timesteps), ranks=ranks, variants=variants,
     )  # fmt: skip
+
+
+def faces_of(
+    context: Any, config: RunConfig, pictures: Sequence[Picture], cache: Path, ranks: Ranks
+) -> dict[FaceKey, Box]:
+    """The faces of the pictures, where crops go by them; says how many have none."""
+    if config.data.crop != "face":
+        return {}
+    found = faces.find(pictures, cache, Caching(context), ranks)
+    without = len({face_key(p) for p in pictures if not p.placed} - found.keys())
+    if without:
+        context.journal.write(
+            "warning", code="no-face", message=f"{without} pictures have no face that was found; they are"
+            " cropped in the middle.", advice="Crop them by hand with C in Dataset, if that matters.",
+        )  # fmt: skip
+    return found
 
 
 def captions_ahead(

@@ -1,8 +1,8 @@
 """Which samples make which batch, and every random draw that goes with them: functions of the seed alone.
 
-order = f(seed, epoch); timestep, mirroring, caption dropout and noise = f(seed, step, slot), where a slot
-counts the samples of one optimizer step over accumulation and batch. Any step can be asked for at any time,
-so a resume has nothing to restore or to skip.
+order = f(seed, epoch); timestep, mirroring, version, caption dropout and noise = f(seed, step, slot), where a
+slot counts the samples of one optimizer step over accumulation and batch. Any step can be asked for at any
+time, so a resume has nothing to restore or to skip.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from loratui.train.captions import Variation
 from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
 from loratui.train.stateless import generator, seed_of
+from loratui.train.variants import Variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Batches:
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
         size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
         draws: Draws | None = None, variation: Variation | None = None, ranks: Ranks | None = None,
+        variants: Variants | None = None,
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -131,6 +133,7 @@ class Batches:
             variation: of captions, None for none.
             draws: other timesteps, noise and masks; None for plain ones.
             ranks: the processes that batches are dealt to; None for this one alone.
+            variants: versions of each picture, None for the pictures alone.
             encode: take encoded captions from the cache; off when the text encoders are trained.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
@@ -143,6 +146,7 @@ class Batches:
         )
         self.size_condition, self.encode = size_condition, encode
         self.variation, self.ranks = variation or Variation(seed), ranks or Ranks()
+        self.variants = variants or Variants()
         self._plain = Draws(high=timesteps)
         self.draws = draws or self._plain
         self._weighted = any(p.weight != 1.0 for p in self.pictures)
@@ -217,6 +221,7 @@ class Batches:
         t = int(torch.randint(self.timesteps, (), generator=random))
         flip, drop = torch.rand(2, generator=random).tolist()
         mirrored = self.flip and flip < 0.5
+        picture = self.variants.at(picture, self.seed, step, slot)
         mean, std = self.cache.latents(picture, mirrored)
         x0 = mean + std * torch.randn(mean.shape, generator=random)
         eps = torch.randn(mean.shape, generator=random)

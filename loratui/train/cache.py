@@ -27,6 +27,7 @@ from loratui.errors import DatasetError
 from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
+from loratui.train.variants import Variants
 
 FORMAT = "2"
 """Part of every key: raise it when what an entry holds changes."""
@@ -94,16 +95,18 @@ class Cache:
         self._text = TensorStore(folder / "text")
 
     def latent_key(self, picture: Picture, flip: bool) -> str:
-        """Hash of the picture's bytes, turn, scaling, crop, mirroring, and of the codec."""
+        """Hash of the picture's bytes, turn, scaling, crop, mirroring, other colours, and of the codec."""
         bucket, frame = picture.bucket, picture.frame
-        turn = ((frame.turn, frame.mirror),) if frame.turn or frame.mirror else ()
-        return _digest(
-            FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32", *turn
+        more: tuple[object, ...] = ((frame.turn, frame.mirror),) if frame.turn or frame.mirror else ()
+        if picture.jitter is not None:
+            more += (picture.jitter,)
+        return digest(
+            FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32", *more
         )
 
     def text_key(self, caption: str) -> str:
         """Hash of a caption and of everything that encodes it."""
-        return _digest(FORMAT, caption, self.parts.text_identity, "fp32")
+        return digest(FORMAT, caption, self.parts.text_identity, "fp32")
 
     def latents(self, picture: Picture, flip: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents, [C, H, W] each, fp32 on the CPU."""
@@ -130,7 +133,7 @@ class Cache:
         bucket, frame = picture.bucket, picture.frame
         other = (frame.turn, frame.mirror, picture.mask_alpha)
         more = (other,) if any(other) else ()
-        key = _digest(FORMAT, "mask", picture.mask_hash, bucket.scaled, bucket.crop, flip, size, *more)
+        key = digest(FORMAT, "mask", picture.mask_hash, bucket.scaled, bucket.crop, flip, size, *more)
         entry = self._latents.get(key)
         if entry is None:
             if hashlib.sha256(_bytes(picture.mask)).hexdigest() != picture.mask_hash:
@@ -170,19 +173,33 @@ class Cache:
 
     def fill(
         self, pictures: Sequence[Picture], captions: Sequence[str], flips: bool, progress: Progress,
-        ranks: Ranks | None = None,
+        ranks: Ranks | None = None, variants: Variants | None = None,
     ) -> None:  # fmt: skip
         """Encode what is missing, the models on the device only while they are needed.
 
         Several processes each encode their share of everything (what is missing changes meanwhile) and wait
         for each other.
 
+        Args:
+            pictures: of the manifest.
+            captions: all that can be said of them ahead.
+            flips: mirrored, too.
+            progress: told what is done.
+            ranks: the processes that share the work.
+            variants: the versions of each picture; None for the pictures alone.
+
         Raises:
             DatasetError: a picture cannot be read, or is not the one of the manifest any more.
         """
-        ranks = ranks or Ranks()
-        wanted = ranks.mine([(p, flip) for p in pictures for flip in ((False, True) if flips else (False,))])
-        missing = [(p, f) for p, f in wanted if not self._latents.path(self.latent_key(p, f)).exists()]
+        ranks, variants = ranks or Ranks(), variants or Variants()
+        sides = (False, True) if flips else (False,)
+        wanted = ranks.mine([(p, n, s) for p in pictures for n in range(variants.count) for s in sides])
+        keys: dict[str, tuple[Picture, int, bool]] = {}  # versions may be alike
+        for picture, n, side in wanted:
+            key = self.latent_key(variants.of(picture, n), side)
+            if key not in keys and not self._latents.path(key).exists():
+                keys[key] = picture, n, side
+        missing = [(variants.of(picture, n), side) for picture, n, side in keys.values()]
         if missing:
             self.parts.vae.to(self.device)
             for done, (picture, flip) in enumerate(missing):
@@ -209,8 +226,10 @@ class Cache:
                 f"{picture.path} has changed since the run was started.",
                 "Start a new run to train on the new picture.",
             )
-        pixels = np.array(trained_pixels(picture.path, picture.bucket, picture.frame), dtype=np.float32)
-        pixels_CHW = torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
+        image = trained_pixels(picture.path, picture.bucket, picture.frame)
+        if picture.jitter is not None:
+            image = picture.jitter.apply(image)
+        pixels_CHW = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1.0
         if flip:
             pixels_CHW = pixels_CHW.flip(-1)
         # One at a time: in a batch the last bits would depend on which other pictures were missing.
@@ -232,5 +251,6 @@ def _bytes(path: Path) -> bytes:
         ) from error
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """The key of what depends on these parts."""
     return hashlib.sha256("\n".join(repr(p) for p in parts).encode("utf-8", "surrogatepass")).hexdigest()

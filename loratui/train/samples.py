@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loratui.dataset.buckets import Bucket
 from loratui.dataset.framing import PLAIN, Frame
+from loratui.dataset.variants import Jitter
 from loratui.errors import DatasetError
 from loratui.train.stateless import seed_of
 
@@ -24,6 +25,8 @@ class Picture:
         reg: of the class in general, not the project's own.
         held: not trained on, for validation.
         lines: of its caption, where one is drawn for each sample; `caption` is the first.
+        placed: its crop was made by hand.
+        jitter: other colours, of a version of it.
     """
 
     path: Path
@@ -41,6 +44,8 @@ class Picture:
     reg: bool = False
     held: bool = False
     lines: tuple[str, ...] = ()
+    placed: bool = False
+    jitter: Jitter | None = None
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -95,6 +100,7 @@ def _picture(entry: dict[str, object]) -> Picture:
         reg=bool(entry.get("reg", False)),
         held=bool(entry.get("held", False)),
         lines=tuple(str(line) for line in entry.get("lines", ())),  # type: ignore[attr-defined]
+        placed=bool(entry.get("placed", False)),
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
         frame=Frame(int(entry.get("turn", 0)), bool(entry.get("mirror", False))),  # type: ignore[call-overload]
     )

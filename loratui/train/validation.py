@@ -48,7 +48,7 @@ def validation_loss(t: Training) -> float:
     t.adapter.train(False)
     try:
         with torch.no_grad(), t.published.weights():
-            for picture in t.ranks.mine(t.held):
+            for picture in (t.batches.variants.of(p, 0) for p in t.ranks.mine(t.held)):
                 mean, std = cache.latents(picture)
                 random = generator(seed, "validation", picture.hash)
                 x0 = mean + std * torch.randn(mean.shape, generator=random)

@@ -26,6 +26,14 @@ from loratui.train.validation import split
 WAYS: dict[str, dict[str, Any]] = {
     "several resolutions": {"data__also_at": (8,), "objective__validation_share": 0.3},
     "a line of the caption": {"data__caption_lines": "random"},
+    "versions of pictures": {
+        "data__crop": "random",
+        "data__bucketing": False,
+        "data__colour_jitter": 0.2,
+        "data__variants": 3,
+        "objective__validation_share": 0.3,
+        "optimizer__accumulation": 2,
+    },
 }
 
 

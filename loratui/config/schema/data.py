@@ -31,6 +31,19 @@ class DataConfig:
     """Longest bucket side in px."""
     flip: bool = False
     """Mirror pictures at random; leave off for faces, text and anything asymmetric."""
+    crop: Literal["centre", "random", "face"] = "centre"
+    """What of a picture that is larger than its bucket is kept: its middle, a part that differs from sample
+    to sample (random), or what is around the face. A crop made by hand stays as it is."""
+    face_near: float = 0.0
+    """With crop = face: the closest cut, its shorter side in face heights; 0 keeps as much as it can."""
+    face_far: float = 0.0
+    """With crop = face: the widest cut, as face_near; each version of a picture lies between the two."""
+    colour_jitter: float = 0.0
+    """Vary brightness, contrast and saturation by up to this share, and the hue by a quarter of it of the
+    colour circle; 0.1 is gentle, 0 is off. It blurs what captions say of colours."""
+    variants: int = 4
+    """Versions of a picture that crop = random, closer faces and colour_jitter make: each is encoded once
+    and kept in the cache. The first has its own colours and the middle, or the widest cut."""
     caption_dropout: float = 0.0
     """Share of samples trained with an empty caption, 0 to 1."""
     shuffle_captions: bool = False
@@ -66,6 +79,12 @@ class DataConfig:
         """All training resolutions in px, the lowest first."""
         return tuple(sorted({self.resolution, *self.also_at}))
 
+    @property
+    def versions(self) -> int:
+        """How many versions of each picture are trained on, mirroring aside."""
+        closer = self.crop == "face" and self.face_near > 0
+        return self.variants if self.crop == "random" or closer or self.colour_jitter > 0 else 1
+
 
 SHORT_NAMES: dict[str, str] = {
     "batch_size": "batch_size",
@@ -79,6 +98,10 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "bucket_step": (8, 1024),
     "min_bucket": (8, 8192),
     "max_bucket": (8, 16384),
+    "face_near": (0, 100),
+    "face_far": (0, 100),
+    "colour_jitter": (0, 1),
+    "variants": (2, 1000),
     "caption_dropout": (0, 1),
     "keep_tokens": (0, 1000),
     "tag_dropout": (0, 1),
