@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import struct
 import sys
 import time
 from pathlib import Path
@@ -88,6 +90,32 @@ def project(folder: Path, pictures: int = 6, name: str = "robot", trigger: str =
     ]
     (folder / "loratui.toml").write_text("\n".join(lines) + '\n\n[[sources]]\npath = "dataset"\n')
     return folder
+
+
+def sdxl_file(path: Path, *more: str) -> Path:
+    """A sparse file with the header of an SDXL base of true size."""
+    shapes = {
+        "model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3],
+        "model.diffusion_model.output_blocks.0.1.transformer_blocks.0.attn1.to_q.weight": [1280, 1280],
+        "model.diffusion_model.rest": [2_565_000_000],
+        "conditioner.embedders.0.transformer.text_model.x": [8],
+        "conditioner.embedders.1.model.x": [816_000_000],
+        "first_stage_model.post_quant_conv.weight": [4, 4, 1, 1],
+        "first_stage_model.encoder.down.3.block.0.conv1.weight": [512, 512, 3, 3],
+        **{name: [1] for name in more},
+    }
+    entries, at = {}, 0
+    for name, shape in shapes.items():
+        size = 2
+        for side in shape:
+            size *= side
+        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    raw = json.dumps(entries).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        file.truncate(8 + len(raw) + at)
+    return path
 
 
 class RunWriter:

@@ -65,6 +65,7 @@ def mend(
 def _problems(project: Project, preset: str | None, overrides: Mapping[str, Any]) -> list[Problem]:
     """All that is wrong with settings, refused or not."""
     from loratui.errors import ConfigError
+    from loratui.project.capacity import too_small
     from loratui.project.start import assess
 
     try:
@@ -73,7 +74,8 @@ def _problems(project: Project, preset: str | None, overrides: Mapping[str, Any]
         if not any(p.fix for p in error.problems):
             raise
         return list(error.problems)
-    return list(assess(project, config).problems)
+    ready = assess(project, config)
+    return [*ready.problems, *too_small(project, ready)]
 
 
 def _written(value: Any) -> str:

@@ -173,6 +173,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     """Plan a training; exit 2 when something would keep it from starting."""
     from loratui.cli.places import project_at
     from loratui.config.presets import parse_set
+    from loratui.project.capacity import too_small
     from loratui.project.estimating import run_seconds
     from loratui.project.start import assess
 
@@ -183,18 +184,19 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
         return run_fix(args, project, out)
     config = project.resolve(args.preset, parse_set(args.settings))
     ready = assess(project, config)
-    errors = [p for p in ready.problems if p.severity == "error"]
     document = ready.plan.as_json()
     document["family"] = ready.family
     seen = _foresee(project, ready, args.memory, out)
+    problems = [*ready.problems, *too_small(project, ready)]
+    errors = [p for p in problems if p.severity == "error"]
     if seen is not None:
         document["foreseen"] = seen.as_json() | {"time_s": round(run_seconds(ready.plan, seen), 1)}
-    document["problems"] = [p.as_dict() for p in ready.problems]
+    document["problems"] = [p.as_dict() for p in problems]
     out.document(document)
     _tell_plan(ready.plan, out)
     if seen is not None:
         _tell_foreseen(ready.plan, seen, out)
-    tell_problems(ready.problems, out)
+    tell_problems(problems, out)
     if errors and not out.json:
         out.note(
             f"loratui: {len(errors)} problem{'s' if len(errors) > 1 else ''} would keep this from starting."

@@ -46,6 +46,9 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--launcher", choices=("local", "torchrun"), help="default: torchrun when memory.processes is above 1"
     )
+    train.add_argument(
+        "--anyway", action="store_true", help="start it although the device should be too small for it"
+    )
     train.add_argument("--wait", action="store_true", help="follow it until it ends; exit 1 when it fails")
     train.add_argument("--json", action="store_true", help="print the result as JSON")
     train.set_defaults(run=run_train)
@@ -87,8 +90,9 @@ def run_train(args: argparse.Namespace, out: Output) -> int:
     if args.no_queue:
         refuse_when_busy({"memory": {"device": args.device or config.memory.device}})
     run = start_training(
-        project, config, args.name, preset, args.device, launcher=args.launcher or "", queue=args.queue
-    )
+        project, config, args.name, preset, args.device, launcher=args.launcher or "", queue=args.queue,
+        anyway=args.anyway,
+    )  # fmt: skip
     answer: dict[str, Any] = {"run": str(run.path), "id": run.id}
     if not args.wait:
         out.line(f"Started {run.id}.")

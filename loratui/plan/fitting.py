@@ -57,17 +57,23 @@ class Shortage:
         return Problem("memory", "too-large", "error", message, advice=advice, fix=fix)
 
 
-def shortage(plan: Plan, capacity_gib: float, leave: Collection[str] = ()) -> Shortage | None:
+def shortage(
+    plan: Plan, capacity_gib: float, leave: Collection[str] = (), needed_gib: float = 0.0
+) -> Shortage | None:
     """What a plan lacks on a device of `capacity_gib`; None when it fits, or when its size is unknown.
 
     Args:
         plan: of the training.
         capacity_gib: memory of the device in GiB.
         leave: dotted paths of settings that shall stay as they are.
+        needed_gib: a peak that is known better than from the sizes in the plan; 0 for none.
     """
-    if plan.memory is None or plan.sizes is None or plan.memory.total_gib <= SPARE * capacity_gib:
+    if plan.memory is None or plan.sizes is None:
+        return None
+    needed_gib = needed_gib or plan.memory.total_gib
+    if needed_gib <= SPARE * capacity_gib:
         return None
     config = plan.config
     area = max((b.width * b.height for b in plan.buckets), default=config.data.resolution**2)
-    steps = smaller(config, plan.sizes, area, capacity_gib * (1 << 30), leave)
-    return Shortage(plan.memory.total_gib, capacity_gib, tuple(steps))
+    steps = smaller(config, plan.sizes, area, capacity_gib * (1 << 30), leave, needed_gib)
+    return Shortage(needed_gib, capacity_gib, tuple(steps))

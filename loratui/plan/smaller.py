@@ -38,7 +38,12 @@ class Smaller:
 
 
 def smaller(
-    config: RunConfig, size: Sizes, area_px: int, capacity: float, leave: Collection[str] = ()
+    config: RunConfig,
+    size: Sizes,
+    area_px: int,
+    capacity: float,
+    leave: Collection[str] = (),
+    needed_gib: float = 0.0,
 ) -> list[Smaller]:
     """Steps down from settings that did not fit, each on top of the last, up to the first that should fit.
 
@@ -48,12 +53,14 @@ def smaller(
         area_px: area of the largest bucket in px.
         capacity: bytes of the device. The estimate is scaled so that `config` needs at least that.
         leave: dotted paths of settings that shall stay as they are.
+        needed_gib: what `config` is known to need; the estimate is scaled to it. 0 when it is not known.
 
     Returns:
         Steps, the last one fitting; all there are when none does.
     """
     limit = capacity / GIB
-    scale = max(1.0, limit / estimate(config, size, area_px).total_gib)
+    rough = estimate(config, size, area_px).total_gib
+    scale = needed_gib / rough if needed_gib else max(1.0, limit / rough)
     found: list[Smaller] = []
     for changes in _changes(config):
         if not changes.keys().isdisjoint(leave):

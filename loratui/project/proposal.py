@@ -20,10 +20,10 @@ from loratui.dataset.tokens import ClipTokens
 from loratui.dataset.triggers import judge, propose
 from loratui.errors import BaseModelError, DatasetError, LoratuiError, Problem
 from loratui.families.detect import Detected, detect, locate
-from loratui.optim.spec import optimizer_spec
 from loratui.plan.cards import Card
-from loratui.plan.fitting import ON_CPU, Shortage, shortage
+from loratui.plan.fitting import Shortage
 from loratui.project.bases import offspring
+from loratui.project.capacity import lacking, named
 from loratui.project.importing import is_archive, names_in
 from loratui.project.project import Project, SourceEntry, slug
 from loratui.project.recommending import recommend
@@ -229,18 +229,14 @@ class Proposing:
             found = error.problems or (Problem("", "no-plan", "error", error.message, advice=error.advice),)
             return replace(made, problems=tuple(found))
         problems = list(ready.problems)
-        leave = set(ON_CPU) if card.cpu else set()
-        if not _has_optimizer("adamw8bit"):
-            leave.add("optimizer.name")
-        short = shortage(ready.plan, card.gib, leave) if card.gib else None
+        short = lacking(ready, card)
         if not card.cpu and not has_cuda():
             message = (
                 f"this machine has no GPU; the plan is for {card} elsewhere, and here the CPU would train."
             )
             problems.insert(0, Problem("memory.device", "no-gpu-here", "warning", message))
         if short is not None:
-            what = f"{card.gib:.0f} G of memory" if card.cpu else f"a card of {card.gib:.0f} G"
-            problems.insert(0, short.problem(what))
+            problems.insert(0, short.problem(named(card)))
         return replace(made, ready=ready, short=short, problems=tuple(problems))
 
     def _preset(self, answers: Answers, found: Detected, target: Path) -> tuple[Preset | None, str]:
@@ -270,11 +266,6 @@ class Proposing:
             inner, _ = self._unpacked.enter_context(unpacked(path))
             self._archive = path, inner if inner.is_dir() else inner.parent
         return self._archive[1]
-
-
-def _has_optimizer(name: str) -> bool:
-    spec = optimizer_spec(name)
-    return bool(spec and (not spec.package or named_python() or find_spec(spec.module)))
 
 
 def _project(answers: Answers, target: Path, source: Path | None, here: Path) -> Project:

@@ -139,6 +139,7 @@ def start_training(
     score: str = "",
     launcher: str = "",
     queue: bool = False,
+    anyway: bool = False,
 ) -> RunDir:
     """Launch a detached training; it lives on when this process ends.
 
@@ -151,12 +152,14 @@ def start_training(
         score: scorer that judges pictures before and after (`demo`), or empty.
         launcher: `local` or `torchrun`; empty takes torchrun for several processes.
         queue: wait for the run that has the CPU, too; for a GPU each run waits.
+        anyway: start it although the device should be too small for it.
 
     Raises:
         RequestError: with every problem, nothing made on disk.
         RunError: the run folder cannot be written.
         MissingPackageError: no interpreter with torch.
     """
+    from loratui.project.capacity import too_small
     from loratui.runs.launch import job_python
 
     if launcher == "local" and config.memory.processes > 1:
@@ -166,6 +169,9 @@ def start_training(
         )
         raise request_error([problem])
     ready = prepare(project, config, device)
+    small = [] if anyway else too_small(project, ready)
+    if small:
+        raise request_error(small)
     spec = optimizer_spec(config.optimizer.name)
     python = job_python(spec.package if spec else "")
     return launch(project, ready, name, preset, score, python, launcher, queue=queue)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_kit import picture
+from app_kit import picture, sdxl_file
 from textual.widgets import Input
 
 from loratui.plan import cards
@@ -53,32 +51,6 @@ def text_of(app: LoratuiApp) -> str:
     """The screen."""
     strips = app.screen._compositor.render_strips(app.size)
     return "\n".join(strip.text.rstrip() for strip in strips)
-
-
-def sdxl_file(path: Path, *more: str) -> Path:
-    """A sparse file with the header of an SDXL base of true size."""
-    shapes = {
-        "model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3],
-        "model.diffusion_model.output_blocks.0.1.transformer_blocks.0.attn1.to_q.weight": [1280, 1280],
-        "model.diffusion_model.rest": [2_565_000_000],
-        "conditioner.embedders.0.transformer.text_model.x": [8],
-        "conditioner.embedders.1.model.x": [816_000_000],
-        "first_stage_model.post_quant_conv.weight": [4, 4, 1, 1],
-        "first_stage_model.encoder.down.3.block.0.conv1.weight": [512, 512, 3, 3],
-        **{name: [1] for name in more},
-    }
-    entries, at = {}, 0
-    for name, shape in shapes.items():
-        size = 2
-        for side in shape:
-            size *= side
-        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    raw = json.dumps(entries).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(raw)) + raw)
-        file.truncate(8 + len(raw) + at)
-    return path
 
 
 async def test_from_the_wizard_to_a_running_training_in_six_keys(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class TrainRoom(TrainForm):
         elif what == "scan" and self._presets:
             self._plan()
         elif what == "machine":
-            self.query_one(PlanPanel).capacity(self._capacity_gib())
+            self._follow_machine()
         elif what == "clone" and self._presets:
             self._take_clone()
 

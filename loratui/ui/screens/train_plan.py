@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.content import Content
@@ -11,7 +10,9 @@ from textual.timer import Timer
 
 from loratui.config.schema import RunConfig
 from loratui.errors import LoratuiError, Problem
-from loratui.plan.fitting import shortage
+from loratui.plan.cards import Card
+from loratui.plan.fitting import Shortage
+from loratui.project.capacity import lacking, named
 from loratui.ui.drafts import Draft
 from loratui.ui.panels.plan import PlanPanel
 from loratui.ui.planning import Foretold, Measured, PlanMade, make_plan, typed
@@ -22,6 +23,7 @@ from loratui.ui.widgets.problem_list import ProblemList
 if TYPE_CHECKING:
     from loratui.config.presets import Preset
     from loratui.project.dryrun import Child
+    from loratui.project.estimating import Foreseen
     from loratui.project.start import Ready
     from loratui.ui.watching import Gone, Post
 
@@ -41,6 +43,10 @@ class TrainPlan(Room):
         self.draft = Draft()
         self._config: RunConfig | None = None
         self._ready: Ready | None = None
+        self._seen: Foreseen | None = None
+        self._found: Sequence[Problem] = ()
+        self._told_gib = 0.0
+        """Memory of the card that plan and problems were shown for."""
         self._family = ""
         self._asked = 0
         self._base_values: dict[str, Any] = {}
@@ -84,39 +90,52 @@ class TrainPlan(Room):
             return
         if message.config is not None:
             self._config = message.config
-        self._ready, self._base_values = message.ready, message.base
-        problems = message.ready.problems if message.ready is not None else message.problems
+        self._ready, self._base_values, self._seen = message.ready, message.base, message.seen
+        self._found = problems = message.ready.problems if message.ready is not None else message.problems
         if message.ready is not None and message.ready.family != self._family:
             self._family = message.ready.family
             self.query_one("#presets", LineList).refresh()
         bad = frozenset(p.path for p in problems if p.severity == "error")
         self._show_form(bad)
+        self._follow_machine()  # another device may be asked for
         words = problems[0].message if problems else ""
         self.query_one(PlanPanel).show(message.ready, message.seen, words)
-        self.query_one(ProblemList).show(self._problems(problems, message.ready))
+        self._show_problems()
         if message.ready is not None and not message.ready.errors and message.seen is None and self.ESTIMATES:
             self._resting = self.set_timer(_REST_S, self._estimate)
         panel = self.query_one("#form-panel")
         changed = len(self.draft.edits)
         panel.border_subtitle = Content.styled(f"{changed} changed", "$accent") if changed else Content("")
 
-    def _problems(self, problems: Sequence[Problem], ready: Ready | None) -> list[Problem]:
-        """With what the card lacks."""
-        lacks = shortage(ready.plan, self._capacity_gib()) if ready is not None else None
-        if lacks is None:
-            return list(problems)
-        found = lacks.problem(f"{self._capacity_gib():.0f} GiB")
-        return [*problems, replace(found, severity="warning")]
+    def _show_problems(self) -> None:
+        """What was found, with what the card lacks."""
+        lacks = self._lacking()
+        more = [lacks.problem(named(self._card))] if lacks is not None else []
+        self.query_one(ProblemList).show([*self._found, *more])
 
-    def _capacity_gib(self) -> float:
-        """Memory of the device that is trained on, in GiB; 0 when it is not known."""
+    def _follow_machine(self) -> None:
+        """The card is known, or another."""
+        card = self._card
+        if abs(card.gib - self._told_gib) > 0.05:
+            self._told_gib = card.gib
+            self.query_one(PlanPanel).capacity(card.gib)
+            if self._ready is not None:
+                self._show_problems()
+
+    def _lacking(self) -> Shortage | None:
+        return lacking(self._ready, self._card, self._seen) if self._ready is not None else None
+
+    @property
+    def _card(self) -> Card:
+        """What is trained on; without memory when it is not known."""
         reading = self.studio.reading
         if reading is None:
-            return 0.0
+            return Card()
         cpu = self._config is not None and self._config.memory.device == "cpu"
-        return max((g.total_gib for g in reading.gpus), default=0.0) if not cpu and reading.gpus else (
-            reading.ram_total_gib
-        )  # fmt: skip
+        if cpu or not reading.gpus:
+            return Card(gib=reading.ram_total_gib, cpu=True)
+        best = max(reading.gpus, key=lambda gpu: gpu.total_gib)
+        return Card(best.name, best.total_gib)
 
     # memory and speed
 
@@ -160,7 +179,9 @@ class TrainPlan(Room):
         """Show it, unless something was changed since."""
         if message.number == self._asked:
             self._estimator = None
+            self._seen = message.seen or self._seen
             self.query_one(PlanPanel).foresee(message.seen, message.words)
+            self._show_problems()
 
     def action_dry_run(self) -> None:
         """Measure with a few real steps; a second press ends it."""
@@ -205,10 +226,10 @@ class TrainPlan(Room):
         """What needs less memory, each change with its effect; enter takes it and those above."""
         from loratui.ui.screens.choose import Choice, ChooseDialog, Option
 
-        ready, capacity = self._ready, self._capacity_gib()
-        lacks = shortage(ready.plan, capacity) if ready is not None else None
+        lacks = self._lacking()
         if lacks is None:
-            self.notify("It should fit; a dry run (D) measures it." if ready else "There is no plan yet.")
+            known = self._ready is not None
+            self.notify("It should fit; a dry run (D) measures it." if known else "There is no plan yet.")
             return
         options = []
         for number, step in enumerate(lacks.steps):
@@ -220,7 +241,7 @@ class TrainPlan(Room):
                 steps = lacks.steps[: int(choice.value) + 1]
                 self.take({k: v for step in steps for k, v in step.changes.items()}, "made smaller")
 
-        title = f"about {lacks.needed_gib:.1f} G are needed, {capacity:.0f} G are there"
+        title = _title(lacks)
         say = "enter makes this change and those above it    esc leaves"
         self.app.push_screen(ChooseDialog(title, options, say), take)
 
@@ -228,7 +249,7 @@ class TrainPlan(Room):
 
     def action_start(self) -> None:
         """Start the training, or say what keeps it."""
-        ready, project, preset = self._ready, self.studio.project, self._preset
+        ready, project = self._ready, self.studio.project
         if project is None or ready is None:
             self.notify(
                 "The plan is not ready yet." if project is not None else "The project is not read yet."
@@ -237,6 +258,39 @@ class TrainPlan(Room):
         if ready.errors:
             first = ready.errors[0]
             self.notify(f"{first.message}\n{first.advice}".strip(), title="cannot start", severity="error")
+            return
+        lacks = self._lacking()
+        if lacks is not None:
+            self._ask_first(lacks)
+        else:
+            self._launch(anyway=True)
+
+    def _ask_first(self, lacks: Shortage) -> None:
+        """It should not fit: change it, measure it, or start it all the same."""
+        from loratui.ui.screens.choose import Choice, ChooseDialog, Option
+
+        made = ", ".join(str(step) for step in lacks.steps)
+        options = [Option("dry", "measure it", "a dry run of a few steps")]
+        if lacks.fits:
+            options.insert(0, Option("fit", "make it fit", f"{lacks.after_gib:.1f} G with {made}"))
+        options.append(Option("anyway", "start it all the same", "it will probably run out of memory"))
+
+        def take(choice: Choice | None) -> None:
+            if choice is None:
+                return
+            if choice.value == "fit":
+                self.take(lacks.changes, "made smaller; s starts it")
+            elif choice.value == "dry":
+                self.action_dry_run()
+            else:
+                self._launch(anyway=True)
+
+        self.app.push_screen(ChooseDialog(_title(lacks), options, "enter does it   esc leaves"), take)
+
+    def _launch(self, anyway: bool) -> None:
+        """Start it in a thread; what was changed is kept in the project."""
+        ready, project, preset = self._ready, self.studio.project, self._preset
+        if project is None or ready is None:
             return
         self.notify("Starting…", timeout=2)
         edits, config = dict(self.draft.edits), ready.config
@@ -247,7 +301,7 @@ class TrainPlan(Room):
             from loratui.ui.messages import ProjectOpened, Said, Started
 
             try:
-                run = start_training(project, config, preset=name)
+                run = start_training(project, config, preset=name, anyway=anyway)
             except LoratuiError as error:
                 post(Said(error.message, error.advice, "error"))
                 return
@@ -262,3 +316,7 @@ class TrainPlan(Room):
                     post(Said(error.message, error.advice, "warning"))
 
         self.studio.in_thread(work, "launch", self.studio)
+
+
+def _title(lacks: Shortage) -> str:
+    return f"about {lacks.needed_gib:.1f} G are needed, {lacks.capacity_gib:.0f} G are there"
