@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loratui.cli.output import Output
 
 if TYPE_CHECKING:
-    from loratui.config.schema import RunConfig
-    from loratui.config.trainers.report import Folder, Imported
-    from loratui.project.project import Project
+    from loratui.config.trainers.report import Imported
 
 FORMATS = ("sd-scripts", "ai-toolkit")
 
@@ -160,56 +158,20 @@ def _write(files: dict[Path, str], force: bool) -> None:
         write_text(path, text)
 
 
-def _family(project: Project, config: RunConfig) -> str:
-    """The family of the base, empty when the base is not there to be asked."""
-    from loratui.errors import LoratuiError
-    from loratui.project.start import find_base
-
-    try:
-        return find_base(project, config)[1]
-    except LoratuiError:
-        return "" if config.model.family == "auto" else config.model.family
-
-
-def _folders(project: Project, config: RunConfig) -> list[Folder]:
-    """Every folder that holds pictures: other trainers do not look into folders below."""
-    from loratui.config.trainers.report import Folder
-
-    found: dict[tuple[Path, int], str] = {}
-    captions = {source.path: source.caption for source in project.scan_sources()}
-    for picture in project.scan(config.data).pictures:
-        parent = picture.path.parent
-        caption = next((text for top, text in captions.items() if parent.is_relative_to(top)), "")
-        found.setdefault((parent, picture.repeats * config.data.repeats), caption)
-    folders = [Folder(str(path), repeats, caption) for (path, repeats), caption in found.items()]
-    if config.data.reg_dir:
-        folders.append(Folder(str(project.root / config.data.reg_dir), 1, "", True))
-    return folders
-
-
 def run_export(args: argparse.Namespace, out: Output) -> int:
     """Write settings as another trainer's config."""
-    from loratui.config.load import as_dict, load_run
+    from loratui.config.load import load_run
     from loratui.config.presets import parse_set
-    from loratui.config.trainers.preset import export_files
     from loratui.project.project import Project
+    from loratui.project.translating import for_trainer
 
     if (args.dir / "run.toml").is_file():
         info, config = load_run(args.dir)
-        project = Project.open(Path(info.project))
-        family = info.family
+        project, family = Project.open(Path(info.project)), info.family
     else:
-        project = Project.open(args.dir)
+        project, family = Project.open(args.dir), ""
         config = project.resolve(args.preset or None, parse_set(args.settings))
-        family = _family(project, config)
-    values = as_dict(config)
-    if not values["model.base"]:
-        values["model.base"] = project.base
-    if not values["samples.prompts"]:
-        values["samples.prompts"] = tuple(project.prompts)
-    folders = _folders(project, config)
-    name = values["saving.name"] or project.name
-    files, unsaid = export_files(args.to, values, folders, name, project.trigger, family)
+    files, unsaid = for_trainer(project, config, args.to, family)
     targets = {args.out / file: text for file, text in files.items()}
     _write(targets, args.force)
     out.document({"to": args.to, "files": [str(p) for p in targets], "unsaid": unsaid})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loratui.config.docs import field_table, sections
+from loratui.config.load import convert, full_key
 from loratui.config.toml import value_text
 from loratui.errors import Problem
 
@@ -61,6 +63,44 @@ class Draft:
         self._before.append(self.edits)
         self.edits = self._after.pop()
         return True
+
+
+def settled(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without changes of the form: a preset's values under the project's own."""
+    found, table = dict(base), field_table()
+    paths = {full_key(key): value for key, value in overrides.items()}
+    if "optimizer.epochs" in paths:
+        paths.setdefault("optimizer.steps", 0)
+    for path, value in paths.items():
+        with contextlib.suppress(ValueError, KeyError):  # the plan says what is wrong with it
+            found[path] = convert(table[path], value)
+    return found
+
+
+def edits_for(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, str]:
+    """The changes, as `--set` takes them, that lead from `before` to `wanted`."""
+    return {path: written(value) for path, value in wanted.items() if value != before.get(path)}
+
+
+_MARK = "#! "
+
+
+def marked(words: str, problems: Sequence[Problem]) -> str:
+    """The text with each problem as a comment under its line, or on top when it names none."""
+    notes: dict[int, list[str]] = {}
+    for problem in problems:
+        said = " ".join(f"{problem.message} {problem.advice}".split())
+        notes.setdefault(line_of(problem), []).append(f"{_MARK}{said}")
+    lines = words.splitlines()
+    out = list(notes.get(0, ()))
+    for number, line in enumerate(lines, 1):
+        out += [line, *notes.get(number, ())]
+    return "\n".join(out) + "\n"
+
+
+def unmarked(words: str) -> str:
+    """The text without the comments that `marked` put in."""
+    return "".join(f"{line}\n" for line in words.splitlines() if not line.startswith(_MARK))
 
 
 def form_text(values: Mapping[str, Any], base: Mapping[str, Any], title: str) -> str:

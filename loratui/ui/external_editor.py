@@ -1,4 +1,4 @@
-"""`E`: captions in the user's own editor, as one text of `# file` blocks."""
+"""`E`: a text in the user's own editor."""
 
 from __future__ import annotations
 
@@ -36,15 +36,30 @@ def editor_command() -> list[str]:
     raise DatasetError("No editor is set.", "Set the variable EDITOR, as in: export EDITOR=nano")
 
 
-def edit_text(app: App[Any], before: str) -> str | None:
+_AT_LINE = frozenset({"vi", "vim", "nvim", "view", "nano", "emacs", "micro", "kak", "joe", "jed", "ne", "mg"})
+"""Editors that begin at a line when `+LINE` stands before the file."""
+
+
+def edit_text(
+    app: App[Any], before: str, name: str = "loratui-captions-.txt", line: int = 0, instead: str = "e"
+) -> str | None:
     """Let the user change a text; None when it was left as it was.
+
+    Args:
+        app: lends its terminal.
+        before: the text.
+        name: of the file, something unique put in before its suffix.
+        line: where to begin, 1-based; 0 for the top.
+        instead: the key that edits without an editor, for the advice.
 
     Raises:
         DatasetError: there is no editor, or it failed.
     """
     command = editor_command()
-    handle, name = tempfile.mkstemp(prefix="loratui-captions-", suffix=".txt")
-    path = Path(name)
+    if line and Path(command[0]).name in _AT_LINE:
+        command = [*command, f"+{line}"]
+    handle, place = tempfile.mkstemp(prefix=Path(name).stem, suffix=Path(name).suffix)
+    path = Path(place)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(before)
@@ -52,7 +67,8 @@ def edit_text(app: App[Any], before: str) -> str | None:
             with app.suspend():
                 code = subprocess.run([*command, str(path)], check=False).returncode
         except SuspendNotSupported:
-            raise DatasetError("This terminal cannot be lent to an editor.", "Edit with e instead.") from None
+            message, advice = "This terminal cannot be lent to an editor.", f"Edit with {instead} instead."
+            raise DatasetError(message, advice) from None
         except OSError as error:
             raise DatasetError(
                 f"The editor {command[0]} cannot be started: {error.strerror}.", "Check the variable EDITOR."

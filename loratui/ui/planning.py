@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
@@ -12,14 +13,21 @@ from loratui.config.docs import FieldInfo
 from loratui.config.load import as_dict
 from loratui.config.schema import DataConfig, RunConfig
 from loratui.errors import LoratuiError, Problem
+from loratui.plan.cards import SIZES_GIB
+from loratui.plan.smaller import SPARE
 from loratui.ui.drafts import written
 
 if TYPE_CHECKING:
     from loratui.config.presets import Preset
+    from loratui.config.trainers.report import Imported
     from loratui.dataset.scan import Scan
+    from loratui.plan.plan import Plan
     from loratui.project import Project
     from loratui.project.estimating import Foreseen
     from loratui.project.start import Ready
+
+
+_SLACK_GIB = 0.6
 
 
 class PresetsRead(Message):
@@ -61,6 +69,64 @@ class Measured(Message):
     def __init__(self, words: str, advice: str, severity: SeverityLevel) -> None:
         super().__init__()
         self.words, self.advice, self.severity = words, advice, severity
+
+
+class PresetKept(Message):
+    """Settings are a preset now."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+
+
+class ConfigRead(Message):
+    """Another trainer's config was read."""
+
+    def __init__(self, found: Imported) -> None:
+        super().__init__()
+        self.found = found
+
+
+class FilesWritten(Message):
+    """Settings in another trainer's words, to be written."""
+
+    def __init__(self, folder: Path, files: Mapping[str, str], unsaid: Sequence[str]) -> None:
+        super().__init__()
+        self.folder, self.files, self.unsaid = folder, files, unsaid
+
+
+def by_fit(presets: Sequence[Preset], family: str, card_gib: float) -> list[Preset]:
+    """Presets of the family that the card has room for, then its larger ones, then those of other families.
+
+    Args:
+        presets: all there are, in the order to keep within each of these.
+        family: of the base; empty when it is not known.
+        card_gib: memory of the card; 0 when it is not known.
+    """
+
+    def order(preset: Preset) -> tuple[bool, bool]:
+        own = of_family(preset, family)
+        return not own, own and too_large(preset, card_gib)
+
+    return sorted(presets, key=order)
+
+
+def of_family(preset: Preset, family: str) -> bool:
+    """Whether a preset is for bases of a family."""
+    return not family or not preset.family or preset.family == family
+
+
+def too_large(preset: Preset, card_gib: float) -> bool:
+    """Whether a preset is made for a card with more memory; one of 24 GiB tells of a little less."""
+    return bool(card_gib and preset.memory_gib > card_gib + _SLACK_GIB)
+
+
+def needed_class(plan: Plan) -> float:
+    """The smallest size of card in GiB that a plan should fit; 0 for one that fits anything."""
+    needed = plan.memory.total_gib if plan.memory is not None else 0.0
+    if needed < 1:
+        return 0.0
+    return float(next((gib for gib in SIZES_GIB if needed <= SPARE * gib), SIZES_GIB[-1]))
 
 
 def make_plan(

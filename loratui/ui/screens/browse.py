@@ -1,4 +1,4 @@
-"""A dialog that walks the disk: for a base model, or for pictures; each line says what it is."""
+"""A dialog that walks the disk: for a base model, pictures or a config; each line says what it is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from loratui.ui.widgets.line_list import LineList
 if TYPE_CHECKING:
     from loratui.ui.watching import Gone, Post, Watching
 
-Wanted = Literal["base", "pictures"]
+Wanted = Literal["base", "pictures", "config"]
+_TITLES = {"base": "a base model", "pictures": "pictures", "config": "another trainer's config"}
+_CONFIGS = (".toml", ".json", ".yaml", ".yml", ".txt", ".sh", ".bat", ".ps1")
 _MODELS = (".safetensors",)
 _SLOW = 5000
 
@@ -92,7 +94,7 @@ class BrowseDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Place, line to narrow, list, keys."""
         with Vertical() as box:
-            box.border_title = "a base model" if self._wanted == "base" else "pictures"
+            box.border_title = _TITLES[self._wanted]
             yield Static("", id="place")
             yield Input(placeholder="type to narrow, or a path", compact=True)
             yield LineList(self._row, empty="Reading…")
@@ -200,7 +202,11 @@ def _read(folder: Path, wanted: Wanted, top: bool, post: Post, gone: Gone) -> No
     from loratui.project import bases
     from loratui.project.importing import is_archive
 
-    keep = (lambda n: n.endswith(_MODELS)) if wanted == "base" else (lambda n: is_archive(Path(n)))
+    def keep(name: str) -> bool:
+        if wanted == "pictures":
+            return is_archive(Path(name))
+        return name.endswith(_MODELS if wanted == "base" else _CONFIGS)
+
     try:
         folders, files = bases.inside(folder, keep)
     except OSError as error:
@@ -225,6 +231,8 @@ def _read(folder: Path, wanted: Wanted, top: bool, post: Post, gone: Gone) -> No
             continue
         if wanted == "base":
             _tell_base(line)
+        elif wanted == "config":
+            _tell_config(line)
         else:
             _tell_pictures(line, gone)
         post(Told(line))
@@ -243,6 +251,20 @@ def _tell_base(line: Line) -> None:
     except OSError:
         return
     line.about, line.good = bases.said(line.takes, found), found.ok
+
+
+def _tell_config(line: Line) -> None:
+    from loratui.config.trainers.reading import import_config
+    from loratui.errors import LoratuiError
+
+    if line.folder is not None:
+        return
+    try:
+        found = import_config(Path(line.takes))
+    except LoratuiError as error:
+        line.about, line.good = error.message, False
+        return
+    line.about = f"{found.trainer}, {figures.plural(len(found.values), 'setting')}"
 
 
 def _tell_pictures(line: Line, gone: Gone) -> None:

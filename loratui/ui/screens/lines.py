@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from loratui.ui import text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
+from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.line_list import LineList
 
 
@@ -25,11 +26,18 @@ class RowsDialog(ModalScreen[bool]):
     RowsDialog { align: center middle; background: $background 60%; }
     RowsDialog Vertical { width: 110; max-width: 96%; height: 90%; background: $panel;
         border: round $accent; border-title-color: $accent; border-subtitle-color: $muted; padding: 0 1; }
-    RowsDialog LineList { background: $panel; }
+    RowsDialog LineList { background: $panel; height: 1fr; }
+    RowsDialog Facts { height: 4; border-top: solid $faint; background: $panel; }
     """
 
     def __init__(
-        self, title: str, heading: Sequence[str], rows: Sequence[Sequence[str]], empty: str, verb: str = ""
+        self,
+        title: str,
+        heading: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        empty: str,
+        verb: str = "",
+        details: Sequence[str] = (),
     ) -> None:
         """Show.
 
@@ -39,10 +47,12 @@ class RowsDialog(ModalScreen[bool]):
             rows: their words; may be foreign.
             empty: what to say without rows.
             verb: what enter does; empty for nothing.
+            details: the whole of each row, to stand below while the cursor is on it; may be foreign.
         """
         super().__init__()
         self._title, self._verb, self._empty = title, verb, empty
         self._names = list(heading)
+        self._details = [text.plain(detail) for detail in details]
         self._rows = [[text.plain(word) for word in row] for row in rows]
 
     def compose(self) -> ComposeResult:
@@ -53,6 +63,8 @@ class RowsDialog(ModalScreen[bool]):
             does = Content.assemble(("enter", "$accent"), f" {self._verb}  ")
             box.border_subtitle = does + leave if self._verb and self._rows else leave
             yield LineList(self._row, self._heading, self._empty)
+            if self._details:
+                yield Facts(self._detail, id="detail")
 
     def on_mount(self) -> None:
         """Keys go to the rows."""
@@ -64,6 +76,16 @@ class RowsDialog(ModalScreen[bool]):
         """Do it."""
         if self._verb:
             self.dismiss(True)
+
+    def on_line_list_moved(self) -> None:
+        """Another row's whole text."""
+        for facts in self.query(Facts):
+            facts.redraw()
+
+    def _detail(self, width: int, height: int, colours: Palette) -> list[Row]:
+        at = self.query_one(LineList).cursor
+        words = self._details[at] if at < len(self._details) else ""
+        return [[(part, colours.muted)] for part in text.wrap(words, width, most=height)]
 
     def _widths(self, width: int) -> list[int]:
         """The widest cell of each column; the last ones share what is left when that is too much."""

@@ -69,6 +69,7 @@ class RunsRoom(RunsDeeds):
     def on_mount(self) -> None:
         """Start in the list."""
         super().on_mount()
+        self._show_queue()  # it is told of only when it changes, and may have been read before
         self._history.focus()
 
     @property

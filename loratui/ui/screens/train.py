@@ -12,8 +12,8 @@ from loratui.ui import text
 from loratui.ui.actions import bindings
 from loratui.ui.drawing import Row
 from loratui.ui.panels.plan import PlanPanel
-from loratui.ui.planning import PresetsRead
-from loratui.ui.screens.train_form import TrainForm
+from loratui.ui.planning import PresetsRead, by_fit, of_family, too_large
+from loratui.ui.screens.train_deeds import TrainDeeds
 from loratui.ui.screens.train_keys import ACTIONS, LAYOUT
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from loratui.ui.watching import Gone, Post
 
 
-class TrainRoom(TrainForm):
+class TrainRoom(TrainDeeds):
     """Presets on the left, the form in the middle, the plan on the right."""
 
     ACTIONS = ACTIONS
@@ -35,6 +35,8 @@ class TrainRoom(TrainForm):
     def __init__(self) -> None:
         super().__init__()
         self._reading = False
+        self._wanted = ""
+        """The preset to choose when they are read; empty for the project's."""
 
     def body(self) -> ComposeResult:
         """Three columns."""
@@ -70,6 +72,11 @@ class TrainRoom(TrainForm):
 
     # presets
 
+    def read_presets(self, chosen: str) -> None:
+        """Read all presets anew, and put the cursor on one."""
+        self._wanted = chosen
+        self.studio.in_thread(self._read_presets, "presets", self)
+
     def _read_presets(self, post: Post, _gone: Gone) -> None:
         from loratui.config.presets import list_presets
 
@@ -77,15 +84,14 @@ class TrainRoom(TrainForm):
 
     def on_presets_read(self, message: PresetsRead) -> None:
         """Show them, the project's own choice under the cursor."""
-        self._presets = message.presets
         project = self.studio.project
-        chosen = project.preset if project is not None else ""
+        chosen = self._wanted or (project.preset if project is not None else "")
+        self._presets = by_fit(message.presets, self._family, self._card.gib)
         if not chosen and project is not None:
             chosen = "demo" if project.base == "demo" else ""
-        at = next((i for i, p in enumerate(self._presets) if p.name == chosen), 0)
         view = self.query_one("#presets", LineList)
         view.say("No presets were found. Put recipes as TOML files into the folder presets of this project.")
-        view.show_rows(len(self._presets), at)
+        self._show_presets(chosen)
         self.query_one("#about", Facts).redraw()
         for problem in message.problems:
             self.notify(str(problem), severity="warning")
@@ -101,30 +107,45 @@ class TrainRoom(TrainForm):
         preset, edits = self.studio.cloned
         self.draft.replace(edits)
         self.studio.cloned = None
-        at = next((i for i, p in enumerate(self._presets) if p.name == preset), None)
-        view = self.query_one("#presets", LineList)
-        view.show_rows(len(self._presets), at)
+        self._show_presets(preset)
         self._plan()
         self.notify("The settings of that run; change what should differ, then s starts it.")
 
+    def _show_presets(self, chosen: str) -> None:
+        at = next((i for i, p in enumerate(self._presets) if p.name == chosen), 0)
+        with self.prevent(LineList.Moved):
+            self.query_one("#presets", LineList).show_rows(len(self._presets), at)
+        self.query_one("#about", Facts).redraw()
+
+    def order_presets(self) -> None:
+        """Those that fit first, now that family or card are known; the cursor stays on its preset."""
+        chosen, ordered = self._preset, by_fit(self._presets, self._family, self._card.gib)
+        if [p.name for p in ordered] != [p.name for p in self._presets]:
+            self._presets = ordered
+            self._show_presets(chosen.name if chosen is not None else "")
+        self.query_one("#presets", LineList).refresh()
+
     def _preset_row(self, index: int, width: int, colours: Palette) -> Row:
         preset = self._presets[index]
-        fits = not self._family or not preset.family or preset.family == self._family
-        tail = (
-            f"{preset.memory_gib:.0f} G"
-            if preset.memory_gib and fits
-            else ""
-            if fits
-            else text.plain(preset.family)
-        )
+        fits = of_family(preset, self._family)
+        large = fits and too_large(preset, self._card.gib)
+        tail = f"{preset.memory_gib:.0f} G" if preset.memory_gib else ""
+        tail = tail if fits else text.plain(preset.family)
         name = text.fit(text.plain(preset.name), max(6, width - len(tail) - 2))
-        return [(name, colours.text if fits else colours.faint), (" ", None), (tail, colours.muted)]
+        sign = ("▲" if large else " ", colours.amber)
+        tint = colours.text if fits and not large else colours.faint
+        return [(name, tint), sign, (tail, colours.faint if large else colours.muted)]
 
     def _about(self, width: int, height: int, colours: Palette) -> list[Row]:
         preset = self._preset
         if preset is None:
             return []
         words = text.plain(preset.about or preset.title)
+        gib = self._card.gib
+        if not of_family(preset, self._family):
+            words = f"For {text.plain(preset.family)}, the base is {text.plain(self._family)}. {words}"
+        elif too_large(preset, gib):
+            words = f"Made for {preset.memory_gib:.0f} G, {gib:.0f} G are here. {words}"
         return [[(part, colours.muted)] for part in text.wrap(words, width, most=height)]
 
     @on(LineList.Moved, "#presets")

@@ -63,6 +63,10 @@ class TrainPlan(Room):
         """Take changes into the form as one step of undo."""
         raise NotImplementedError
 
+    def order_presets(self) -> None:
+        """Put those first that fit."""
+        raise NotImplementedError
+
     def _show_form(self, bad: frozenset[str]) -> None:
         raise NotImplementedError
 
@@ -94,7 +98,7 @@ class TrainPlan(Room):
         self._found = problems = message.ready.problems if message.ready is not None else message.problems
         if message.ready is not None and message.ready.family != self._family:
             self._family = message.ready.family
-            self.query_one("#presets", LineList).refresh()
+            self.order_presets()
         bad = frozenset(p.path for p in problems if p.severity == "error")
         self._show_form(bad)
         self._follow_machine()  # another device may be asked for
@@ -119,6 +123,7 @@ class TrainPlan(Room):
         if abs(card.gib - self._told_gib) > 0.05:
             self._told_gib = card.gib
             self.query_one(PlanPanel).capacity(card.gib)
+            self.order_presets()
             if self._ready is not None:
                 self._show_problems()
 
