@@ -24,6 +24,7 @@ from loratui.caption.results import said_of
 from loratui.caption.settings import CaptionSettings
 from loratui.captioners.options import option_values
 from loratui.captioners.protocol import Said
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import JobError
 from loratui.paths import PACKAGE
@@ -40,6 +41,7 @@ class Question:
         trigger: of the project.
         before: the caption that is there.
         frame: how it is turned, mirrored and cropped.
+        paper: shows through its transparent pixels.
     """
 
     picture: Path
@@ -48,6 +50,7 @@ class Question:
     trigger: str = ""
     before: str = ""
     frame: Frame = PLAIN
+    paper: Paper = WHITE
 
     def as_json(self) -> dict[str, Any]:
         """The question as the child reads it."""
@@ -57,6 +60,7 @@ class Question:
             "trigger": self.trigger,
             "before": self.before,
             "frame": self.frame.as_json(),
+            "paper": list(self.paper),
             "captioners": [
                 {
                     "name": c.row.name,

@@ -16,6 +16,7 @@ from typing import Any
 
 from loratui.caption.results import Result
 from loratui.captioners.protocol import Captioner, Said
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.baking import framed_picture
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError, JobError
@@ -29,12 +30,14 @@ _ROOM = 0.42
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of the run: its place in the manifest, where it lies, its name, its turn and crop."""
+    """One picture of the run: its place in the manifest, where it lies, its name, its turn and crop, and what
+    shows through its transparent pixels."""
 
     index: int
     path: Path
     rel: str
     frame: Frame = PLAIN
+    paper: Paper = WHITE
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class Engine:
     def _prepare(self, picture: Picture) -> _Ready:
         ready = _Ready(picture)
         try:
-            image = framed_picture(picture.path, picture.frame)
+            image = framed_picture(picture.path, picture.frame, picture.paper)
             for name, captioner in self.captioners.items():
                 ready.prepared[name] = captioner.prepare(image)
         except DatasetError as error:

@@ -13,6 +13,7 @@ from loratui.caption.settings import CaptionSettings
 from loratui.captioners.options import option_values, read_options
 from loratui.captioners.protocol import Source
 from loratui.captioners.spec import CaptionerSpec, Options, captioner_spec
+from loratui.config.colours import WHITE, read_paper
 from loratui.config.run import RunInfo, read_info
 from loratui.config.toml import read_toml, value_text
 from loratui.config.write import write_text
@@ -88,6 +89,8 @@ def write_manifest(run: Path, pictures: Sequence[Picture]) -> None:
         row: dict[str, Any] = {"path": str(picture.path), "rel": picture.rel}
         if not picture.frame.plain:
             row["frame"] = picture.frame.as_json()
+        if picture.paper != WHITE:
+            row["paper"] = list(picture.paper)
         rows.append(json.dumps(row))
     write_text(run / "manifest.jsonl", "".join(f"{row}\n" for row in rows))
 
@@ -134,7 +137,13 @@ def read_manifest(run: Path) -> tuple[Picture, ...]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         return tuple(
-            Picture(i, Path(row["path"]), str(row["rel"]), read_frame(row.get("frame")))
+            Picture(
+                i,
+                Path(row["path"]),
+                str(row["rel"]),
+                read_frame(row.get("frame")),
+                read_paper(row.get("paper")),
+            )
             for i, row in enumerate(rows)
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

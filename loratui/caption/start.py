@@ -133,6 +133,7 @@ def _pictures(
             advice = f"`loratui import FOLDER {project.root}` copies some in."
             problems.append(Problem(str(project.root), "no-pictures", "error", message, advice=advice))
     taken: list[Picture] = []
+    paper = project.paper
     seen: set[Path] = set()
     counts = {"pinned": 0, "captioned": 0, "other": 0}
     for picture in scan.pictures:
@@ -145,7 +146,7 @@ def _pictures(
         elif plan.settings.mode == "missing" and has:
             counts["captioned"] += 1
         else:
-            taken.append(Picture(len(taken), picture.path, picture.rel, picture.frame))
+            taken.append(Picture(len(taken), picture.path, picture.rel, picture.frame, paper))
         seen.add(path)
     locked = sorted({str(p.path.parent) for p in taken if not os.access(p.path.parent, os.W_OK | os.X_OK)})
     problems += [

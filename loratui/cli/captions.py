@@ -150,7 +150,7 @@ def _try(project: Project, args: argparse.Namespace, values: dict[str, Any], out
     frame = framing(project.root)[0].get(picture.absolute(), PLAIN)
     with contextlib.closing(Describer()) as describer:
         answer = describer.ask(
-            Question(picture.absolute(), settings, captioners, project.trigger, before, frame),
+            Question(picture.absolute(), settings, captioners, project.trigger, before, frame, project.paper),
             lambda what: out.progress(what),
         )
     out.end_progress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loratui.config.colours import read_colour
 from loratui.config.finding import error, info, warning
 from loratui.config.learning_checks import check_learning
 from loratui.config.memory_checks import check_compiler, check_memory
@@ -45,12 +46,16 @@ def check_device(config: RunConfig, cuda: int) -> list[Problem]:
 def _buckets(config: RunConfig) -> list[Problem]:
     data = config.data
     found: list[Problem] = []
+    if read_colour(data.background) is None:
+        message = f"{data.background!r} is not a colour."
+        advice = "Use a name such as white, grey or black, or #rrggbb."
+        found.append(error("data.background", "bad-colour", message, advice, {"data.background": "white"}))
     step = data.bucket_step
     if step % LATENT_FACTOR:
         message = f"{step} px is not a multiple of {LATENT_FACTOR}."
         nearest = max(LATENT_FACTOR, step // LATENT_FACTOR * LATENT_FACTOR)
         fix = {"data.bucket_step": nearest}
-        return [error("data.bucket_step", "not-divisible", message, f"Use {nearest}.", fix)]
+        return [*found, error("data.bucket_step", "not-divisible", message, f"Use {nearest}.", fix)]
     lowest, highest = data.resolutions[0], data.resolutions[-1]
     sides = [("data.resolution", data.resolution)]
     if data.bucketing:

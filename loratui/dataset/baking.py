@@ -11,32 +11,36 @@ from pathlib import Path
 
 from PIL import Image
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.framing import Box, Frame
 from loratui.dataset.masks import Mask, open_mask
 from loratui.dataset.pixels import open_rgb, turned
 
 
-def baked_picture(path: Path, frame: Frame, box: Box | None = None) -> bytes:
+def baked_picture(path: Path, frame: Frame, box: Box | None = None, paper: Paper = WHITE) -> bytes:
     """A picture as PNG: upright, opaque, turned, mirrored, cut.
 
     Args:
         path: of the picture.
         frame: its turn and mirroring.
         box: what is kept of the turned picture, in fractions; None keeps all.
+        paper: shows through transparent pixels.
 
     Raises:
         DatasetError: it cannot be decoded.
     """
-    return _png(_cut(turned(open_rgb(path), frame), box))
+    return _png(_cut(turned(open_rgb(path, paper=paper), frame), box))
 
 
-def framed_picture(path: Path, frame: Frame) -> Image.Image:
+def framed_picture(path: Path, frame: Frame, paper: Paper = WHITE) -> Image.Image:
     """What there is to see of a picture: upright, opaque, turned, mirrored, cut by hand. 8-bit RGB.
 
+    `paper` shows through transparent pixels.
+
     Raises:
         DatasetError: it cannot be decoded.
     """
-    return _cut(turned(open_rgb(path), frame), frame.box)
+    return _cut(turned(open_rgb(path, paper=paper), frame), frame.box)
 
 
 def baked_mask(mask: Mask, picture: Path, frame: Frame, box: Box | None = None) -> bytes:

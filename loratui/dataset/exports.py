@@ -21,6 +21,7 @@ from typing import Literal
 
 import tomlkit
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.baking import baked_mask, baked_picture
 from loratui.dataset.framing import PLAIN, Box, Frame
 from loratui.dataset.masks import BESIDE, Mask
@@ -50,6 +51,7 @@ class ExportPicture:
         frame: its turn and mirroring, and whether it is cropped by hand.
         box: what the crop keeps of the turned picture, in fractions; None without a crop by hand.
         bake: whether frame and alpha mask are carried out on the copy.
+        paper: shows through its transparent pixels where it is made anew.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class ExportPicture:
     frame: Frame = PLAIN
     box: Box | None = None
     bake: bool = False
+    paper: Paper = WHITE
 
     @property
     def noted(self) -> tuple[str, ...]:
@@ -81,6 +84,14 @@ class ExportPicture:
         """Name of the copy: what is made anew is a PNG."""
         name = Path(self.rel).name
         return str(Path(name).with_suffix(".png")) if self.made else name
+
+    def made_bytes(self) -> bytes | None:
+        """The copy where it is made anew, None where the file is copied.
+
+        Raises:
+            DatasetError: it cannot be decoded.
+        """
+        return baked_picture(self.path, self.frame, self.box, self.paper) if self.made else None
 
     def mask_bytes(self) -> bytes | None:
         """The mask beside the copy, None for none.
@@ -197,7 +208,7 @@ class _Ready:
         total = len(self._pictures)
         for done, picture in enumerate(self._pictures, 1):
             try:
-                made = baked_picture(picture.path, picture.frame, picture.box) if picture.made else None
+                made = picture.made_bytes()
                 mask = picture.mask_bytes() if self._masks else None
             except DatasetError as error:
                 self.left.append((picture, error.message))

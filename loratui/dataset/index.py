@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.headers import header_size, problem_of
 from loratui.dataset.measure_pool import Measured, Work, measure_all
 from loratui.dataset.quality import Quality
@@ -22,7 +23,8 @@ from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.dataset.sidecar import read_caption_file
 from loratui.errors import DatasetError
 
-VERSION = 2
+VERSION = 3
+_OPAQUE = (".jpg", ".jpeg")
 _BATCH = 500
 _COLUMNS = (
     *("path", "size", "mtime_ns", "width", "height", "frames", "code", "message", "content"),
@@ -31,7 +33,7 @@ _COLUMNS = (
     *("phash", "measured"),
 )
 _SCHEMA = """
-CREATE TABLE about (version INTEGER NOT NULL);
+CREATE TABLE about (version INTEGER NOT NULL, paper TEXT NOT NULL);
 CREATE TABLE pictures (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, width INTEGER, height INTEGER, frames INTEGER,
     code TEXT, message TEXT, content TEXT,
@@ -103,12 +105,14 @@ class Index:
 
     Args:
         cache: the project's cache folder; where it cannot be written, the index lives in memory.
+        paper: shows through transparent pixels; figures and thumbnails depend on it.
 
     Attributes:
         rebuilt: why the file on disk was thrown away, empty when it was not.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, paper: Paper = WHITE) -> None:
+        self.paper = paper
         self.path = cache / "index.sqlite"
         self.cache = cache
         self.rebuilt = ""
@@ -149,7 +153,7 @@ class Index:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
             db.executescript(_SCHEMA)
-            db.execute("INSERT INTO about VALUES (?)", (VERSION,))
+            db.execute("INSERT INTO about VALUES (?, ?)", (VERSION, repr(self.paper)))
             db.commit()
         elif tables != {"about", "pictures"} or db.execute("SELECT version FROM about").fetchone() != (
             VERSION,
@@ -158,7 +162,20 @@ class Index:
         found = tuple(row[1] for row in db.execute("PRAGMA table_info(pictures)"))
         if found != _COLUMNS or db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("damaged")
+        if db.execute("SELECT paper FROM about").fetchone() != (repr(self.paper),):
+            self._other_paper(db)
         return db
+
+    def _other_paper(self, db: sqlite3.Connection) -> None:
+        """What shows through transparent pixels is another: their pictures are measured again."""
+        see_through = [
+            (key,)
+            for (key,) in db.execute("SELECT path FROM pictures")
+            if not os.fsdecode(key).lower().endswith(_OPAQUE)
+        ]
+        db.executemany("UPDATE pictures SET measured = '' WHERE path = ?", see_through)
+        db.execute("UPDATE about SET paper = ?", (repr(self.paper),))
+        db.commit()
 
     def close(self) -> None:
         """Close the file."""
@@ -303,7 +320,7 @@ class Index:
             **limits: `seconds` and `memory` of `measure_all`.
         """
         paths = self.unmeasured()
-        work = [Work(p, self.thumbnail_path(p) if thumbnails else None) for p in paths]
+        work = [Work(p, self.thumbnail_path(p) if thumbnails else None, self.paper) for p in paths]
         ready = measure_all(work, workers, **limits)
         try:
             for number, found in enumerate(ready, 1):
@@ -358,6 +375,8 @@ class Index:
             stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
         except OSError:
             stamp = "gone"
+        if self.paper != WHITE and picture.suffix.lower() not in _OPAQUE:
+            stamp += f"-{self.paper}"
         name = hashlib.sha256(os.fsencode(picture) + b"\0" + stamp.encode()).hexdigest()[:32]
         return self.cache / "thumbnails" / name[:2] / f"{name}.jpg"
 

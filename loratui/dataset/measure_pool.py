@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.quality import Quality
 
 SECONDS = 10.0
@@ -47,10 +48,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A picture to measure, and where its thumbnail goes (None for no thumbnail)."""
+    """A picture to measure, where its thumbnail goes (None for no thumbnail), what shows through it."""
 
     path: Path
     thumb: Path | None = None
+    paper: Paper = WHITE
 
 
 def default_workers() -> int:
@@ -162,6 +164,7 @@ class Worker:
         request = {
             "path": os.fsencode(work.path).hex(),
             "thumb": os.fsencode(work.thumb).hex() if work.thumb else "",
+            "paper": work.paper,
         }
         deadline = time.monotonic() + seconds
         try:

@@ -1,7 +1,7 @@
 """A process that decodes pictures for their figures, apart from the app: what a file does to it harms nobody.
 
-One JSON object a line on stdin, `{"path": ..., "thumb": ...}`, one a line back. Its memory is limited by
-`RLIMIT_AS`; the parent kills it when a file takes too long.
+One JSON object a line on stdin, `{"path": ..., "thumb": ..., "paper": ...}`, one a line back. Its memory is
+limited by `RLIMIT_AS`; the parent kills it when a file takes too long.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from loratui.config.colours import WHITE, Paper, read_paper
 from loratui.dataset.duplicates import perceptual_hash
 from loratui.dataset.formats import open_image
 from loratui.dataset.pixels import open_rgb, reason, to_rgb
@@ -27,13 +28,15 @@ THUMB_PX = 256
 """Longest side of a thumbnail."""
 
 
-def figures(path: Path, thumb: Path | None = None) -> dict[str, Any]:
+def figures(path: Path, thumb: Path | None = None, paper: Paper = WHITE) -> dict[str, Any]:
     """Quality figures and hash of a picture, and its thumbnail where one is wanted.
+
+    `paper` shows through transparent pixels.
 
     Raises:
         DatasetError: it cannot be decoded.
     """
-    image, full = _open(path)
+    image, full = _open(path, paper)
     found: dict[str, Any] = measure(image).as_dict()
     found["aspect"] = round(min(full) / max(full), 4)
     found["phash"] = perceptual_hash(image)
@@ -42,7 +45,7 @@ def figures(path: Path, thumb: Path | None = None) -> dict[str, Any]:
     return found
 
 
-def _open(path: Path) -> tuple[Image.Image, tuple[int, int]]:
+def _open(path: Path, paper: Paper) -> tuple[Image.Image, tuple[int, int]]:
     """The upright picture, a large JPEG at a fraction of its size, and its full size."""
     try:
         with warnings.catch_warnings():
@@ -57,7 +60,7 @@ def _open(path: Path) -> tuple[Image.Image, tuple[int, int]]:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
         raise DatasetError(f"{path} cannot be decoded: {reason(error)}.") from error
-    rgb = open_rgb(path)
+    rgb = open_rgb(path, paper=paper)
     return rgb, rgb.size
 
 
@@ -74,7 +77,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     path = Path(os.fsdecode(bytes.fromhex(str(request["path"]))))
     thumb = os.fsdecode(bytes.fromhex(str(request.get("thumb", ""))))
     try:
-        return {"figures": figures(path, Path(thumb) if thumb else None)}
+        return {"figures": figures(path, Path(thumb) if thumb else None, read_paper(request.get("paper")))}
     except MemoryError:
         return {"error": "needs too much memory to decode", "code": "too-large"}
     except DatasetError as error:

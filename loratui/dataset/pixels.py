@@ -1,7 +1,8 @@
 """From a picture file to the pixels that are trained on: one path, shared by the trainer and every preview.
 
-EXIF orientation is applied, transparency is composited on white, the first frame of an animation is
-taken, 16-bit and float greys are brought to 8 bits, colour profiles are obeyed, everything becomes sRGB.
+EXIF orientation is applied, transparency is composited on the colour of `data.background`, the first frame
+of an animation is taken, 16-bit and float greys are brought to 8 bits, colour profiles are obeyed, everything
+becomes sRGB.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from typing import Any
 
 from PIL import Image
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.buckets import Bucket, Size, place
 from loratui.dataset.colour import to_srgb
 from loratui.dataset.formats import open_image
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.errors import DatasetError
-
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels."""
 
 _ENLARGED = 16
 """Beyond so many times the area, a crop is scaled alone: the whole would take gigabytes."""
@@ -70,18 +69,21 @@ def oriented_size(image: Image.Image) -> Size:
     return (height, width) if orientation(image) >= 5 else (width, height)
 
 
-def trained_pixels(path: Path, bucket: Bucket | Size, frame: Frame = PLAIN) -> Image.Image:
+def trained_pixels(
+    path: Path, bucket: Bucket | Size, frame: Frame = PLAIN, paper: Paper = WHITE
+) -> Image.Image:
     """What the trainer sees of a picture: turned and mirrored as its frame says, scaled, cropped. 8-bit RGB.
 
     Args:
         path: of the picture.
         bucket: from `framing.framed` with the same frame, or a plain (width, height) in px.
         frame: its turn and mirroring; the crop is the bucket's.
+        paper: shows through transparent pixels.
 
     Raises:
         DatasetError: the file cannot be read or decoded; the message says why.
     """
-    return fit(turned(open_rgb(path), frame), bucket)
+    return fit(turned(open_rgb(path, paper=paper), frame), bucket)
 
 
 def turned(image: Image.Image, frame: Frame) -> Image.Image:
@@ -91,19 +93,20 @@ def turned(image: Image.Image, frame: Frame) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frame.mirror else image
 
 
-def open_rgb(path: Path, least: int = 0) -> Image.Image:
+def open_rgb(path: Path, least: int = 0, paper: Paper = WHITE) -> Image.Image:
     """Decode a picture as the trainer sees it: upright, opaque, 8-bit RGB.
 
     Args:
         path: of the picture.
         least: px that its longer side must keep: a JPEG may be decoded at an eighth of its size, in a
             fiftieth of the memory. 0 for all of its px.
+        paper: shows through transparent pixels.
 
     Raises:
         DatasetError: the file cannot be read or decoded; the message says why.
     """
     with decoded(path, least) as (image, turn):
-        return upright(to_rgb(image), turn)
+        return upright(to_rgb(image, paper), turn)
 
 
 @contextmanager
@@ -158,8 +161,8 @@ def reason(error: BaseException) -> str:
     return first.rstrip(".")[:160]
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any decoded picture as opaque 8-bit sRGB."""
+def to_rgb(image: Image.Image, paper: Paper = WHITE) -> Image.Image:
+    """Any decoded picture as opaque 8-bit sRGB; `paper` shows through transparent pixels."""
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         if image.mode not in {"LA", "La", "L"}:  # a profile of greys says nothing of three colours
@@ -168,8 +171,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
             coloured = to_srgb(opaque)
             coloured.putalpha(rgba.getchannel("A"))
             rgba = coloured
-        paper = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(paper, rgba).convert("RGB")
+        sheet = Image.new("RGBA", rgba.size, (*paper, 255))
+        return Image.alpha_composite(sheet, rgba).convert("RGB")
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
         return _grey(image.convert("I"), 255.0 / 65535.0)
     if image.mode == "F":

@@ -74,11 +74,13 @@ class _Answering:
         from loratui.caption.settings import CaptionSettings
         from loratui.captioners.options import read_options
         from loratui.captioners.protocol import Said
+        from loratui.config.colours import read_paper
         from loratui.dataset.baking import framed_picture
         from loratui.dataset.framing import read_frame
         from loratui.dataset.tokens import count_tokens
 
-        image = framed_picture(Path(question["picture"]), read_frame(question.get("frame")))
+        paper = read_paper(question.get("paper"))
+        image = framed_picture(Path(question["picture"]), read_frame(question.get("frame")), paper)
         said: dict[str, Said] = {}
         seconds: dict[str, float] = {}
         wanted = {c["name"] for c in question["captioners"]}

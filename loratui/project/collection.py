@@ -73,7 +73,7 @@ class Collection:
         self.data = data
         self._sources = project.scan_sources()
         roots = [s.path for s in self._sources]
-        self.index = Index(project.cache_dir)
+        self.index = Index(project.cache_dir, data.paper)
         self.history = History(project.root, roots)
         self.trash = Trash(project.root, roots)
         self.groups: tuple[Group, ...] = ()
@@ -450,6 +450,7 @@ class Collection:
                     row.frame,
                     cut.box if row.frame.box is not None else None,
                     bake,
+                    self.data.paper,
                 )
             )
         return export(pictures, target, kind, self.data.resolution, on_progress)

@@ -8,9 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loratui.config.colours import WHITE
 from loratui.config.schema import DataConfig, RunConfig
 from loratui.dataset.framing import Grids
 from loratui.dataset.masks import BESIDE as MASK_ENDING
+from loratui.dataset.masks import alpha_in
 from loratui.dataset.scan import Picture, Scan, buckets_of_picture
 from loratui.errors import DatasetError
 from loratui.plan.held import held_back
@@ -69,14 +71,15 @@ def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") ->
 
     `repeats` is the folder's own: the trainer multiplies it by data.repeats. Pictures without a caption get
     the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON. Sizes are those after
-    the turn; `turn`, `mirror`, `mask` and `placed` (a crop made by hand) stand only where there is one.
+    the turn; `turn`, `mirror`, `mask`, `paper` (behind transparent pixels) and `placed` (a crop made by
+    hand) stand only where there is one.
     """
     grids = Grids(config.data)
     found: list[dict[str, Any]] = []
     for picture in pictures:
         width, height = picture.frame.size(picture.width, picture.height)
         caption, lines = _spoken(picture, config.data)
-        digest, extra = content_hash(picture.path), _extra(picture, config.objective.masked)
+        digest, extra = content_hash(picture.path), _extra(picture, config)
         for bucket in buckets_of_picture(picture, grids):
             found.append(
                 {
@@ -104,16 +107,18 @@ def _spoken(picture: Picture, data: DataConfig) -> tuple[str, dict[str, Any]]:
     return picture.lines[0], {"lines": list(picture.lines)} if data.caption_lines == "random" else {}
 
 
-def _extra(picture: Picture, masked: bool) -> dict[str, Any]:
+def _extra(picture: Picture, config: RunConfig) -> dict[str, Any]:
     """What only some pictures have."""
     out: dict[str, Any] = {}
+    if config.data.paper != WHITE and alpha_in(picture.path):
+        out["paper"] = list(config.data.paper)
     if picture.frame.turn:
         out["turn"] = picture.frame.turn
     if picture.frame.mirror:
         out["mirror"] = True
     if picture.frame.box is not None:
         out["placed"] = True
-    if masked and picture.mask is not None:
+    if config.objective.masked and picture.mask is not None:
         path = picture.mask.path
         out |= {"mask": str(path), "mask_hash": content_hash(path)}
         if picture.mask.kind == "alpha":

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loratui.config.colours import WHITE, Paper
 from loratui.config.toml import Document, flatten, quote, read_toml, value_text
-from loratui.errors import ConfigError, Problem, ProjectError
+from loratui.errors import ConfigError, LoratuiError, Problem, ProjectError
 
 if TYPE_CHECKING:
     from loratui.config.presets import Preset
@@ -224,6 +225,14 @@ class Project:
         except ConfigError as error:
             raise ProjectError(error.message, error.advice, error.problems) from error
         return Project.open(self.root)
+
+    @property
+    def paper(self) -> Paper:
+        """What shows through transparent pixels; white where the settings cannot be read."""
+        try:
+            return self.resolve().data.paper
+        except LoratuiError:
+            return WHITE
 
     def scan_sources(self) -> list[Source]:
         """The sources with absolute paths, for `dataset.scan`."""

@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from loratui.config.colours import WHITE
 from loratui.dataset.masks import Mask, mask_pixels
 from loratui.dataset.pixels import trained_pixels
 from loratui.errors import DatasetError
@@ -95,9 +96,11 @@ class Cache:
         self._text = TensorStore(folder / "text")
 
     def latent_key(self, picture: Picture, flip: bool) -> str:
-        """Hash of the picture's bytes, turn, scaling, crop, mirroring, other colours, and of the codec."""
+        """Hash of the picture's bytes, paper, turn, scaling, crop, mirroring, colours, and of the codec."""
         bucket, frame = picture.bucket, picture.frame
         more: tuple[object, ...] = ((frame.turn, frame.mirror),) if frame.turn or frame.mirror else ()
+        if picture.paper != WHITE:
+            more += (("paper", picture.paper),)
         if picture.jitter is not None:
             more += (picture.jitter,)
         return digest(
@@ -226,7 +229,7 @@ class Cache:
                 f"{picture.path} has changed since the run was started.",
                 "Start a new run to train on the new picture.",
             )
-        image = trained_pixels(picture.path, picture.bucket, picture.frame)
+        image = trained_pixels(picture.path, picture.bucket, picture.frame, picture.paper)
         if picture.jitter is not None:
             image = picture.jitter.apply(image)
         pixels_CHW = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1.0

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratui.config.colours import WHITE, Paper, read_paper
 from loratui.dataset.buckets import Bucket
 from loratui.dataset.framing import PLAIN, Frame
 from loratui.dataset.variants import Jitter
@@ -21,6 +22,7 @@ class Picture:
         mask: the file that holds its mask, None for none, with the SHA-256 of the file.
         mask_alpha: the mask is the alpha channel of that file.
         frame: how it is turned and mirrored; the crop is the bucket's.
+        paper: shows through transparent pixels.
         weight: multiplies its loss.
         reg: of the class in general, not the project's own.
         held: not trained on, for validation.
@@ -46,6 +48,7 @@ class Picture:
     lines: tuple[str, ...] = ()
     placed: bool = False
     jitter: Jitter | None = None
+    paper: Paper = WHITE
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ def _picture(entry: dict[str, object]) -> Picture:
         mask=Path(str(entry["mask"])) if entry.get("mask") else None,
         mask_hash=str(entry.get("mask_hash") or ""),
         mask_alpha=bool(entry.get("mask_alpha", False)),
+        paper=read_paper(entry.get("paper")),
         weight=float(entry.get("weight", 1.0)),  # type: ignore[arg-type]
         reg=bool(entry.get("reg", False)),
         held=bool(entry.get("held", False)),

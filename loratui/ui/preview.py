@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from loratui.config.colours import WHITE, Paper
 from loratui.dataset.buckets import Bucket
 from loratui.dataset.framing import PLAIN, WHOLE, Box, Frame
 from loratui.dataset.masks import Mask, mask_pixels, open_mask
@@ -25,7 +26,7 @@ _LARGEST_PX = 4096
 """Longest side of what is zoomed into: 48 MB at most."""
 _KEPT_BYTES = 24 * 2**20
 """Of previews, so that going back does not decode again: about 15 of them."""
-_kept: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
+_kept: OrderedDict[tuple[str, int, int, Paper], Image.Image] = OrderedDict()
 _lock = threading.Lock()
 _DARK = [round(value * 0.35) for value in range(256)] * 3
 _TINT = (196, 32, 88)
@@ -41,12 +42,14 @@ class Shown:
         bucket: where given, the pixels that are trained on in this bucket, and nothing else.
         mask: what it leaves out is tinted.
         stamp: another one has the file read again.
+        paper: shows through transparent pixels.
     """
 
     frame: Frame = PLAIN
     bucket: Bucket | None = None
     mask: Mask | None = None
     stamp: int = 0
+    paper: Paper = WHITE
 
 
 AS_IT_IS = Shown()
@@ -61,7 +64,7 @@ def load(path: Path, shown: Shown = AS_IT_IS, side: int = PREVIEW_PX) -> Image.I
     """
     if shown.bucket is not None:
         return _large(path, shown)
-    return _seen(_upright(str(path), _stamp(path), side), shown)
+    return _seen(_upright(str(path), _stamp(path), side, shown.paper), shown)
 
 
 def load_part(path: Path, shown: Shown, part: Box, side: int = PREVIEW_PX) -> Image.Image:
@@ -96,20 +99,20 @@ def _seen(upright: Image.Image, shown: Shown) -> Image.Image:
 def _large(path: Path, shown: Shown) -> Image.Image:
     """All pixels of what is shown."""
     if shown.bucket is None:
-        return _seen(_whole(str(path), _stamp(path)), shown)
-    image = _trained(str(path), _stamp(path), shown.bucket, shown.frame)
+        return _seen(_whole(str(path), _stamp(path), shown.paper), shown)
+    image = _trained(str(path), _stamp(path), shown.bucket, shown.frame, shown.paper)
     if shown.mask is None:
         return image
     return tinted(image, mask_pixels(shown.mask, shown.bucket, shown.frame))
 
 
-def _upright(path: str, stamp: int, side: int) -> Image.Image:
-    key = (path, stamp, side)
+def _upright(path: str, stamp: int, side: int, paper: Paper) -> Image.Image:
+    key = (path, stamp, side, paper)
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
-    image = open_rgb(Path(path), least=side)
+    image = open_rgb(Path(path), least=side, paper=paper)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     with _lock:
         _kept[key] = image
@@ -119,15 +122,15 @@ def _upright(path: str, stamp: int, side: int) -> Image.Image:
 
 
 @lru_cache(1)
-def _whole(path: str, _stamp: int) -> Image.Image:
-    image = open_rgb(Path(path))
+def _whole(path: str, _stamp: int, paper: Paper) -> Image.Image:
+    image = open_rgb(Path(path), paper=paper)
     image.thumbnail((_LARGEST_PX, _LARGEST_PX), Image.Resampling.LANCZOS)
     return image
 
 
 @lru_cache(4)
-def _trained(path: str, _stamp: int, bucket: Bucket, frame: Frame) -> Image.Image:
-    return trained_pixels(Path(path), bucket, frame)
+def _trained(path: str, _stamp: int, bucket: Bucket, frame: Frame, paper: Paper) -> Image.Image:
+    return trained_pixels(Path(path), bucket, frame, paper)
 
 
 def tinted(image: Image.Image, mask: Image.Image) -> Image.Image:

@@ -40,7 +40,7 @@ class ThumbnailSource:
         place = self._index.thumbnail_path(picture)
         if not place.exists():
             with self._lock:
-                found = self._worker.measure(Work(picture, place))
+                found = self._worker.measure(Work(picture, place, self._index.paper))
             if not place.exists():
                 raise DatasetError(found.error or "There is no room for thumbnails.")
             self._index.keep(found)

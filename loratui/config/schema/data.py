@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from loratui.config.colours import WHITE, Paper, read_colour
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
@@ -29,6 +31,8 @@ class DataConfig:
     """Shortest bucket side in px."""
     max_bucket: int = 1024
     """Longest bucket side in px."""
+    background: str = "white"
+    """Colour behind transparent pixels: a name such as white, grey or black, or `#rrggbb`."""
     flip: bool = False
     """Mirror pictures at random; leave off for faces, text and anything asymmetric."""
     crop: Literal["centre", "random", "face"] = "centre"
@@ -84,6 +88,11 @@ class DataConfig:
         """How many versions of each picture are trained on, mirroring aside."""
         closer = self.crop == "face" and self.face_near > 0
         return self.variants if self.crop == "random" or closer or self.colour_jitter > 0 else 1
+
+    @property
+    def paper(self) -> Paper:
+        """The background as red, green, blue, 0 to 255; white where it cannot be read."""
+        return read_colour(self.background) or WHITE
 
 
 SHORT_NAMES: dict[str, str] = {

@@ -370,7 +370,13 @@ class CaptionsRoom(ReviewPart):
         self._trying = True
         self._describer = self._describer or Describer()
         question = Question(
-            picture.path, settings, captioners, project.trigger, picture.caption, picture.frame
+            picture.path,
+            settings,
+            captioners,
+            project.trigger,
+            picture.caption,
+            picture.frame,
+            self.studio.data_settings.paper,
         )
         number, describer = self._tries, self._describer
         self._asked = (picture.path, key)

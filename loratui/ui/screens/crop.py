@@ -163,11 +163,12 @@ class CropRoom(Room):
 
         view, path = self.query_one(ImageView), self._row.known.path
         turn, stamp = with_box(self.crop.frame, None), self._row.known.mtime_ns
+        paper = self.studio.data_settings.paper
         if self.trained:
-            shown = Shown(turn, self.crop.bucket, self.mask, stamp)
+            shown = Shown(turn, self.crop.bucket, self.mask, stamp, paper)
             view.show(path, at_once=True, shown=shown)
         else:
-            shown = Shown(turn, mask=self.mask, stamp=stamp)
+            shown = Shown(turn, mask=self.mask, stamp=stamp, paper=paper)
             view.show(path, self.crop.box, at_once=True, shown=shown)
         panel = self.query_one("#crop-panel")
         panel.border_subtitle = "as trained" if self.trained else ""
@@ -193,6 +194,8 @@ class CropRoom(Room):
             ("bucket", f"{figures.plural(others, 'other')} in it" if others else "alone in it", not others),
             ("mask", self._masked(), False),
         ]
+        if self._has_alpha:
+            lines.append(("behind it", self.studio.data_settings.background, False))
         rows: list[Row] = []
         for name, value, odd in lines:
             value = text.crop(value, width - 9)

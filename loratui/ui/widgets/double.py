@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -15,6 +17,9 @@ from loratui.ui.theme import Palette
 from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.image_view import ImageView
+
+if TYPE_CHECKING:
+    from loratui.ui.app import LoratuiApp
 
 
 class Double(Vertical):
@@ -59,7 +64,8 @@ class Double(Vertical):
         else:
             from loratui.ui.preview import Shown
 
-            turned = Shown(with_box(row.frame, None), stamp=row.known.mtime_ns)
+            paper = cast("LoratuiApp", self.app).data_settings.paper
+            turned = Shown(with_box(row.frame, None), stamp=row.known.mtime_ns, paper=paper)
             view.show(row.known.path, at_once=True, shown=turned)
         self.query_one(Facts).redraw()
 

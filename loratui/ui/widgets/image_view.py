@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.color import Color
 from rich.segment import Segment
@@ -26,6 +26,7 @@ from loratui.ui.theme import palette
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from loratui.ui.app import LoratuiApp
     from loratui.ui.preview import Shown
 
 _idents = count(0x10_00_01)
@@ -138,7 +139,8 @@ class ImageView(Widget):
         """Show a picture turned and mirrored, and dark where a crop by hand cuts it off."""
         from loratui.ui.preview import Shown
 
-        self.show(path, frame.box, shown=Shown(with_box(frame, None)))
+        paper = cast("LoratuiApp", self.app).data_settings.paper
+        self.show(path, frame.box, shown=Shown(with_box(frame, None), paper=paper))
 
     def _load_soon(self, at_once: bool = False) -> None:
         if self._timer is not None:

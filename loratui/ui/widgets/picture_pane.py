@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from loratui.config.colours import WHITE
 from loratui.dataset.framing import kept, with_box
 from loratui.dataset.rows import PictureRow
 from loratui.ui import figures, text
@@ -61,15 +62,16 @@ class PicturePane(Vertical):
     def _show(self, view: ImageView, row: PictureRow) -> None:
         from loratui.ui.preview import Shown
 
-        bucket = bucket_of(row, cast("LoratuiApp", self.app).data_settings)
+        data = cast("LoratuiApp", self.app).data_settings
+        bucket = bucket_of(row, data)
         # without the box: moving it decodes nothing
         turn, stamp = with_box(row.frame, None), row.known.mtime_ns
         if self.sight and bucket is not None:
             mask = row.mask if self.sight == 2 else None
-            view.show(row.known.path, shown=Shown(turn, bucket, mask, stamp))
+            view.show(row.known.path, shown=Shown(turn, bucket, mask, stamp, data.paper))
         else:
             box = kept(bucket) if bucket is not None else None
-            view.show(row.known.path, box, shown=Shown(turn, stamp=stamp))
+            view.show(row.known.path, box, shown=Shown(turn, stamp=stamp, paper=data.paper))
 
     def turn_sight(self) -> None:
         """The picture, what the trainer sees of it, the same with what its mask leaves out tinted."""
@@ -83,6 +85,8 @@ class PicturePane(Vertical):
 
         view = self.query_one(ImageView)
         parts = [SIGHTS[self.sight]] if self.sight else []
+        data = cast("LoratuiApp", self.app).data_settings
+        parts += [f"on {data.background}"] if self.sight and data.paper != WHITE else []
         parts += [f"{ZOOMS[view.zoom]:g}×"] if view.zoom else []
         set_title(self, " · ".join(parts), below=True)
 
