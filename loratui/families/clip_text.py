@@ -17,6 +17,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelW
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from loratui.errors import BaseModelError
+from loratui.families.emphasis import Spoken, Weighted
 from loratui.families.layouts import clip
 from loratui.families.loading import CONFIGS, assemble, identity, read_json, read_tensors, weight_files
 from loratui.families.protocol import Condition, Parts
@@ -165,24 +166,59 @@ def kohya_name(key: str, module: str) -> str:
     return f"{key}_text_model_" + clip.plain(module).replace(".", "_")
 
 
-def window_ids(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
+def window_ids(parts: Parts, key: str, captions: Sequence[Spoken]) -> tuple[Tensor, Tensor | None]:
     """Token numbers in windows for long captions, [B * W, L]: each with a start, 75 tokens and an end.
 
     `parts.extras["windows"]` is W; 1 cuts captions off, as `token_ids` does.
+
+    Returns:
+        The numbers, and the weight of each token, [B * W, L]; None where no caption has weights.
     """
     count = int(parts.extras.get("windows", 1))
-    if count == 1:
-        return token_ids(parts, key, captions)
+    plain = [c for c in captions if isinstance(c, str)]
+    if count == 1 and len(plain) == len(captions):
+        return token_ids(parts, key, plain), None
     empty = token_ids(parts, key, [""])[0]  # start, end, padding
     length, end = len(empty), int(empty[1])
-    rows = []
-    for ids in parts.tokenizers[key](list(captions), add_special_tokens=False).input_ids:
+    rows, weights = [], []
+    for caption in captions:
+        ids, factors = _weighted_ids(parts.tokenizers[key], caption)
         for at in range(0, count * (length - 2), length - 2):
             row, part = empty.clone(), torch.tensor(ids[at : at + length - 2], dtype=empty.dtype)
             row[1 : 1 + len(part)] = part.to(empty.device)
             row[1 + len(part)] = end
             rows.append(row)
-    return torch.stack(rows)
+            weight = torch.ones(length, device=empty.device)
+            weight[1 : 1 + len(part)] = torch.tensor(factors[at : at + length - 2], device=empty.device)
+            weights.append(weight)
+    return torch.stack(rows), None if len(plain) == len(captions) else torch.stack(weights)
+
+
+def _weighted_ids(tokenizer: Any, caption: Spoken) -> tuple[list[int], list[float]]:
+    """Token numbers of a caption without start and end, and their weights."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for text, weight in caption.pieces if isinstance(caption, Weighted) else ((caption, 1.0),):
+        found = tokenizer(text, add_special_tokens=False).input_ids
+        ids += found
+        weights += [weight] * len(found)
+    return ids, weights
+
+
+def emphasised(hidden_NLD: Tensor, weights_NL: Tensor | None) -> Tensor:
+    """Features of tokens times their weights, each window's mean put back to what it was.
+
+    That is A1111's default ("Original" emphasis, sd_emphasis.py): the means of CLIP's features are far from
+    zero, and without the second half weights would make everything stronger. Windows without weights keep
+    every bit.
+    """
+    if weights_NL is None:
+        return hidden_NLD
+    scaled_NLD = hidden_NLD * weights_NL[..., None].to(hidden_NLD.dtype)
+    before_N, after_N = hidden_NLD.mean((1, 2)), scaled_NLD.mean((1, 2))
+    ratio_N = torch.where(after_N == 0, torch.ones_like(after_N), before_N / after_N)
+    weighted_N = (weights_NL != 1).any(1)[:, None, None]
+    return torch.where(weighted_N, scaled_NLD * ratio_N[:, None, None], hidden_NLD)
 
 
 def side_by_side(parts: Parts, hidden_NLD: Tensor) -> Tensor:
@@ -193,23 +229,23 @@ def side_by_side(parts: Parts, hidden_NLD: Tensor) -> Tensor:
     )
 
 
-def last_hidden_states(parts: Parts, key: str, captions: Sequence[str]) -> Tensor:
+def last_hidden_states(parts: Parts, key: str, captions: Sequence[Spoken]) -> Tensor:
     """The last hidden states, normalised: what SD1.x and SD2.x are conditioned on. [B, L, D].
 
     `parts.extras["clip_skip"]` above 1 takes an earlier layer, with the same normalisation.
     """
     text, skip = parts.text_encoders[key], int(parts.extras.get("clip_skip", 1))
-    ids_NL = window_ids(parts, key, captions)
+    ids_NL, weights_NL = window_ids(parts, key, captions)
     if skip == 1:
         hidden_NLD: Tensor = text(ids_NL)[0]
     else:
         norm = getattr(text, "text_model", text).final_layer_norm
         hidden_NLD = norm(text(ids_NL, output_hidden_states=True).hidden_states[-skip])
-    return side_by_side(parts, hidden_NLD)
+    return side_by_side(parts, emphasised(hidden_NLD, weights_NL))
 
 
 def one_by_one(
-    encode: Callable[[Parts, Sequence[str]], Condition], parts: Parts, captions: Sequence[str]
+    encode: Callable[[Parts, Sequence[Spoken]], Condition], parts: Parts, captions: Sequence[Spoken]
 ) -> list[Condition]:
     """Conditions of captions, fp32 on the CPU, each alone: its bits never depend on its neighbours."""
     return [

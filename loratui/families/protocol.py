@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from loratui.errors import BaseModelError
+from loratui.families.emphasis import Spoken
 from loratui.families.spec import family_spec
 
 Size = tuple[int, int]
@@ -86,10 +87,10 @@ class Family(Protocol):
     def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents, each [B, C, H, W], for pixels in -1..1."""
 
-    def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
-        """Conditions of captions, on the CPU in fp32, each as if it were alone."""
+    def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
+        """Conditions of captions or weighted prompts, on the CPU in fp32, each as if it were alone."""
 
-    def encode_batch(self, parts: Parts, captions: Sequence[str]) -> Condition:
+    def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same with a leading batch axis, on the encoders' device and with gradients: to train them."""
 
     def size_condition(self, original: Size, crop: Size, target: Size) -> Condition:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from loratui.families import clip_text, clip_unet, sampling
 from loratui.families.clip_text import TextTower
+from loratui.families.emphasis import Spoken
 from loratui.families.layouts import clip
 from loratui.families.protocol import Condition, Parts, Size
 
@@ -42,11 +43,11 @@ class StableDiffusion1:
         """Mean and standard deviation of the scaled latents."""
         return clip_unet.encode_pictures(parts, pixels_BCHW)
 
-    def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
+    def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
         """The text encoder's last hidden states."""
         return clip_text.one_by_one(self.encode_batch, parts, captions)
 
-    def encode_batch(self, parts: Parts, captions: Sequence[str]) -> Condition:
+    def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same as a batch, with gradients."""
         return {"prompt_embeds": clip_text.last_hidden_states(parts, "lora_te", captions)}
 

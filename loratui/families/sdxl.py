@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from loratui.families import clip_text, clip_unet, sampling
 from loratui.families.clip_text import TextTower
+from loratui.families.emphasis import Spoken
 from loratui.families.layouts import clip, ldm
 from loratui.families.protocol import Condition, Parts, Size
 
@@ -52,20 +53,23 @@ class StableDiffusionXL:
         """Mean and standard deviation of the scaled latents."""
         return clip_unet.encode_pictures(parts, pixels_BCHW)
 
-    def encode_captions(self, parts: Parts, captions: Sequence[str]) -> list[Condition]:
+    def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
         """Hidden states of both text encoders side by side, and the second one's pooled output.
 
         An empty caption is encoded like any other, as sd-scripts and ComfyUI do; it is not set to zeros.
+        Weights do not touch the pooled output, as in A1111.
         """
         return clip_text.one_by_one(self.encode_batch, parts, captions)
 
-    def encode_batch(self, parts: Parts, captions: Sequence[str]) -> Condition:
+    def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same as a batch, with gradients."""
         hidden = []
         pooled_BD = None
         for key, text in parts.text_encoders.items():
-            output = text(clip_text.window_ids(parts, key, captions), output_hidden_states=True)
-            hidden.append(clip_text.side_by_side(parts, output.hidden_states[-2]))
+            ids_NL, weights_NL = clip_text.window_ids(parts, key, captions)
+            output = text(ids_NL, output_hidden_states=True)
+            weighted_NLD = clip_text.emphasised(output.hidden_states[-2], weights_NL)
+            hidden.append(clip_text.side_by_side(parts, weighted_NLD))
             if "text_embeds" in output:
                 pooled_BD = output.text_embeds[:: int(parts.extras.get("windows", 1))]  # the first window's
         assert pooled_BD is not None, "the second text encoder ends in a projection"

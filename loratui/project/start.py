@@ -20,6 +20,7 @@ from loratui.config.schema import RunConfig
 from loratui.config.write import write_run
 from loratui.dataset.scan import Picture
 from loratui.errors import BaseModelError, LoratuiError, Problem, RequestError, RunError
+from loratui.families.emphasis import escaped, with_trigger
 from loratui.optim.spec import optimizer_spec
 from loratui.plan.family_checks import check_family
 from loratui.project import manifest
@@ -356,8 +357,9 @@ def _filled(project: Project, config: RunConfig, family: str, scan: Scan) -> Run
     prompts = config.samples.prompts or project.prompts
     if not prompts:
         first = scan.pictures[0].caption if scan.pictures else ""
-        prompts = (project.trigger or first or "a photo",)
-    prompts = tuple(p.replace("{trigger}", project.trigger).strip() for p in prompts)
+        said = project.trigger or first or "a photo"
+        prompts = (escaped(said) if config.samples.weights else said,)
+    prompts = tuple(with_trigger(p, project.trigger, config.samples.weights).strip() for p in prompts)
     return replace(
         config,
         model=replace(config.model, family=family or config.model.family),

@@ -16,6 +16,7 @@ from loratui.config.schema import RunConfig
 from loratui.dataset.framing import Box
 from loratui.errors import BaseModelError, ConfigError
 from loratui.families.detect import detect
+from loratui.families.emphasis import Spoken, read, with_trigger
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
 from loratui.optim import optimizer_settings
@@ -65,7 +66,7 @@ def assemble(context: Any) -> Training:
     checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
     prints = fingerprints(info, config, pictures, parts)
     snapshot = newest_snapshot(context, checkpoints, prints, as_dict(config))
-    prompts = [p.replace("{trigger}", info.trigger) for p in config.samples.prompts]
+    prompts = [with_trigger(p, info.trigger, config.samples.weights) for p in config.samples.prompts]
     if snapshot is not None:
         prompts = list(snapshot.facts.get("prompts", prompts))
 
@@ -108,7 +109,7 @@ def assemble(context: Any) -> Training:
         batches=batches,
         held=held,
         ranks=ranks,
-        preview=Preview(family, parts, adapter, cache, placement),
+        preview=Preview(family, parts, adapter, cache, placement, config.samples.weights),
         checkpoints=checkpoints,
         placement=placement,
         prompts=prompts,
@@ -154,11 +155,12 @@ def faces_of(
 
 def captions_ahead(
     config: RunConfig, pictures: Sequence[Picture], prompts: Sequence[str], variation: Variation
-) -> list[str]:
+) -> list[Spoken]:
     """What can be encoded before the first step: nothing while text encoders or tokens are trained."""
     if config.network.text_encoder or config.network.tokens:
         return []
-    drawn = [config.samples.negative, *prompts] if config.samples.every > 0 else []
+    spoken = [config.samples.negative, *prompts] if config.samples.every > 0 else []
+    drawn = [read(prompt) if config.samples.weights else prompt for prompt in spoken]
     # Captions that vary are made anew at each step.
     return drawn if variation.varies else ["", *(c for p in pictures for c in p.captions), *drawn]
 

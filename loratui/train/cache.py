@@ -25,6 +25,7 @@ from loratui.config.colours import WHITE
 from loratui.dataset.masks import Mask, mask_pixels
 from loratui.dataset.pixels import trained_pixels
 from loratui.errors import DatasetError
+from loratui.families.emphasis import Spoken
 from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
@@ -107,8 +108,8 @@ class Cache:
             FORMAT, picture.hash, bucket.scaled, bucket.crop, flip, self.parts.vae_identity, "fp32", *more
         )
 
-    def text_key(self, caption: str) -> str:
-        """Hash of a caption and of everything that encodes it."""
+    def text_key(self, caption: Spoken) -> str:
+        """Hash of a caption, with its weights, and of everything that encodes it."""
         return digest(FORMAT, caption, self.parts.text_identity, "fp32")
 
     def latents(self, picture: Picture, flip: bool = False) -> tuple[Tensor, Tensor]:
@@ -154,7 +155,7 @@ class Cache:
             self._latents.put(key, entry)
         return entry["mask"]
 
-    def condition(self, caption: str, keep: bool = True) -> Condition:
+    def condition(self, caption: Spoken, keep: bool = True) -> Condition:
         """The encoded caption, fp32 on the CPU.
 
         Args:
@@ -175,7 +176,7 @@ class Cache:
         return entry
 
     def fill(
-        self, pictures: Sequence[Picture], captions: Sequence[str], flips: bool, progress: Progress,
+        self, pictures: Sequence[Picture], captions: Sequence[Spoken], flips: bool, progress: Progress,
         ranks: Ranks | None = None, variants: Variants | None = None,
     ) -> None:  # fmt: skip
         """Encode what is missing, the models on the device only while they are needed.

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
 from loratui.config.schema import SamplesConfig
+from loratui.families.emphasis import read
 from loratui.families.protocol import Condition, Family, Parts
 from loratui.train.adapter import Adapter
 from loratui.train.cache import Cache
@@ -69,11 +70,13 @@ class Preview:
 
     Attributes:
         sparing: the memory has run out in a sample before.
+        weights: brackets in prompts are weights.
     """
 
     def __init__(
-        self, family: Family, parts: Parts, adapter: Adapter, cache: Cache, placement: Placement
-    ) -> None:
+        self, family: Family, parts: Parts, adapter: Adapter, cache: Cache, placement: Placement,
+        weights: bool = True,
+    ) -> None:  # fmt: skip
         self.family, self.parts, self.adapter, self.cache, self.placement = (
             family,
             parts,
@@ -82,13 +85,17 @@ class Preview:
             placement,
         )
         self.sparing = False
+        self.weights = weights
 
     def condition(self, prompt: str) -> Condition:
         """An encoded prompt: from the cache, or anew when the text encoders are trained."""
+        spoken = read(prompt) if self.weights else prompt
         if not self.adapter.trains_text:
-            return self.cache.condition(prompt)
+            return self.cache.condition(spoken)
+        spell = self.adapter.spell
+        spelled = spell(spoken) if isinstance(spoken, str) else spoken.spelled(spell)
         with torch.no_grad():
-            return self.family.encode_captions(self.parts, [self.adapter.spell(prompt)])[0]
+            return self.family.encode_captions(self.parts, [spelled])[0]
 
     def draw(self, requests: Sequence[Request]) -> list[Image.Image]:
         """Draw pictures in one batch; they must differ in prompt, negative and seed only.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from loratui.errors import SaveError
+from loratui.families.emphasis import with_trigger
 from loratui.runs.control import adjust_problem
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class Requests:
             t.context.ack(request, False, "prompts must be a list of texts.")
         else:
             t.context.ack(request, True, "")
-            t.sample([p.replace("{trigger}", t.info.trigger) for p in prompts] if prompts else None)
+            t.sample(self._spoken(prompts) if prompts else None)
 
     def _adjust(self, request: Any) -> None:
         """Change the intervals of saves and samples, and the factor of the learning rate, from here on."""
@@ -112,13 +114,18 @@ class Requests:
         t.journal.write("log", level="info", message=f"changed from step {t.step} on: {said}")
         t.context.ack(request, True, "")
 
+    def _spoken(self, prompts: Sequence[str]) -> list[str]:
+        """Prompts with the trigger written out."""
+        t = self.training
+        return [with_trigger(p, t.info.trigger, t.config.samples.weights) for p in prompts]
+
     def _change_prompts(self, request: Any) -> None:
         t = self.training
         prompts = request.args.get("prompts")
         if not _are_texts(prompts):
             t.context.ack(request, False, "prompts must be a list of texts.")
             return
-        t.prompts[:] = [p.replace("{trigger}", t.info.trigger) for p in prompts]
+        t.prompts[:] = self._spoken(prompts)
         t.journal.write("prompts", prompts=list(t.prompts))
         t.context.ack(request, True, "")
 

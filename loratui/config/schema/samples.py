@@ -16,6 +16,8 @@ class SamplesConfig:
     """Prompts; `{trigger}` stands for the project's trigger. Empty takes the project's."""
     negative: str = ""
     """Negative prompt."""
+    weights: bool = True
+    """Read `(word:1.2)`, `(word)` and `[word]` in prompts as weights, as A1111 does; `\\(` is a bracket."""
     every: int = 250
     """Draw samples each so many steps, and at step 0; 0 never."""
     steps: int = 20

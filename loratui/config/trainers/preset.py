@@ -12,6 +12,7 @@ from loratui.config.load import assemble
 from loratui.config.toml import quote, value_text
 from loratui.config.trainers import ai_toolkit, sd_scripts
 from loratui.config.trainers.report import Folder, Imported, Line, shown
+from loratui.families.emphasis import with_trigger
 
 
 def settle(found: Imported) -> Imported:
@@ -102,7 +103,8 @@ def export_files(
         text = yaml.safe_dump(job, sort_keys=False, allow_unicode=True, default_flow_style=False)
         return {f"{_file(name)}.yaml": head + text}, unsaid
     named = dict(values)
-    named["samples.prompts"] = tuple(p.replace("{trigger}", trigger) for p in values["samples.prompts"])
+    weights = values["samples.weights"]
+    named["samples.prompts"] = tuple(with_trigger(p, trigger, weights) for p in values["samples.prompts"])
     arguments, general, unsaid = sd_scripts.write(named, family)
     files: dict[str, str] = {"dataset.toml": sd_scripts.dataset_text(general, folders)}
     arguments["dataset_config"] = "dataset.toml"
