@@ -135,11 +135,14 @@ def _export_pictures(args: argparse.Namespace, out: Output) -> int:
             "images": done.images,
             "captions": done.captions,
             "baked": done.baked,
+            "masks": str(done.masks) if done.masks is not None else None,
             "not_carried": [{"path": rel, "what": list(parts)} for rel, parts in done.not_carried],
             "left_out": [{"path": rel, "reason": reason} for rel, reason in done.left_out],
         }
     )
     out.line(f"{done.path}: {done.images} pictures, {done.captions} captions ({args.format}).")
+    if done.masks is not None:
+        out.line(f"Masks are in {done.masks}: that trainer would take them for pictures beside them.")
     if done.baked:
         out.line(f"{done.baked} copies are turned, cropped or masked as here.")
     if done.not_carried:

@@ -7,11 +7,13 @@ lose a little with every export.
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 from PIL import Image
 
 from loratui.config.colours import WHITE, Paper
+from loratui.dataset.formats import open_image
 from loratui.dataset.framing import Box, Frame
 from loratui.dataset.masks import Mask, open_mask
 from loratui.dataset.pixels import open_rgb, turned
@@ -53,6 +55,27 @@ def baked_mask(mask: Mask, picture: Path, frame: Frame, box: Box | None = None) 
     if mask.kind == "file" and (size := open_rgb(picture).size) != grey.size:
         grey = grey.resize(size, Image.Resampling.LANCZOS)
     return _png(_cut(turned(grey, frame), box))
+
+
+def fitted_mask(mask: bytes | None, picture: Path) -> bytes:
+    """A mask as grey PNG of the very size of its picture's file, as sd-scripts asks for.
+
+    Without a mask it is white: all of the picture counts. A mask or a picture that cannot be decoded gives
+    the mask as it is, or a white pixel.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open_image(picture) as image:
+                size = image.size
+            if mask is None:
+                return _png(Image.new("L", size, 255))
+            with Image.open(io.BytesIO(mask)) as found:
+                if found.size == size and found.format == "PNG":
+                    return mask
+                return _png(found.convert("L").resize(size, Image.Resampling.LANCZOS))
+    except Exception:  # decoders raise many kinds
+        return mask if mask is not None else _png(Image.new("L", (1, 1), 255))
 
 
 def _cut(image: Image.Image, box: Box | None) -> Image.Image:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from loratui.dataset import imports
 from loratui.dataset.archive import Limits, is_archive, unpack
 from loratui.dataset.imports import Found, Item, Part
+from loratui.dataset.masks import BESIDE, Mask, open_mask
 from loratui.dataset.scan import SUFFIXES
 from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.dataset.sidecar import read_caption
@@ -223,7 +224,7 @@ def _copy(item: Item, folder: Path, report: Copied, move: bool) -> None:
         report.problems.append(Problem(item.rel, "renamed", "info", message))
     _caption(item, free, report)
     if item.mask is not None:
-        _put(item.mask, free.with_name(free.stem + "-masklabel.png"), False)
+        _put_mask(item.mask, free.with_name(free.stem + BESIDE))
         report.masks += 1
     _put(item.path, free, move)  # the picture last: it appears with its caption
     report.images += 1
@@ -252,6 +253,17 @@ def _caption(item: Item, place: Path, report: Copied) -> None:
         with open(place.with_suffix(".txt"), "x", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(item.caption + "\n")
         report.captions += 1
+
+
+def _put_mask(source: Path, place: Path) -> None:
+    """Copy a mask; one of another format becomes the PNG that its new name says."""
+    if source.suffix.lower() != ".png":
+        with contextlib.suppress(DatasetError):
+            grey = open_mask(Mask(source))
+            with open(place, "xb") as file:
+                grey.save(file, "PNG")
+            return
+    _put(source, place, False)
 
 
 def _put(source: Path, place: Path, move: bool) -> None:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,18 +22,20 @@ from typing import Literal
 import tomlkit
 
 from loratui.config.colours import WHITE, Paper
-from loratui.dataset.baking import baked_mask, baked_picture
+from loratui.dataset.baking import baked_mask, baked_picture, fitted_mask
 from loratui.dataset.framing import PLAIN, Box, Frame
 from loratui.dataset.masks import BESIDE, Mask
 from loratui.errors import DatasetError
 
 Format = Literal["kohya", "imagefolder", "ai-toolkit", "zip"]
 FORMATS: dict[str, str] = {
-    "kohya": "kohya folders (N_name) and a dataset.toml for sd-scripts",
+    "kohya": "kohya folders (N_name), masks apart, and a dataset.toml for sd-scripts",
     "imagefolder": "Hugging Face imagefolder: pictures and metadata.jsonl",
-    "ai-toolkit": "one flat folder of pictures with .txt captions",
+    "ai-toolkit": "one flat folder of pictures with .txt captions; masks in a folder NAME-masks",
     "zip": "a zip of pictures, .txt captions and masks, in their folders",
 }
+MASKS = "masks"
+"""Folder of masks in an export of kohya folders: one below it for each."""
 Progress = Callable[[int, int], None]
 
 
@@ -85,6 +87,11 @@ class ExportPicture:
         name = Path(self.rel).name
         return str(Path(name).with_suffix(".png")) if self.made else name
 
+    @property
+    def carries_mask(self) -> bool:
+        """Whether its mask is written where the target knows masks."""
+        return self.mask is not None and (self.mask.kind == "file" or self.bake)
+
     def made_bytes(self) -> bytes | None:
         """The copy where it is made anew, None where the file is copied.
 
@@ -100,7 +107,7 @@ class ExportPicture:
             DatasetError: it cannot be decoded.
             OSError: it cannot be read.
         """
-        if self.mask is None or (self.mask.kind == "alpha" and not self.bake):
+        if self.mask is None or not self.carries_mask:
             return None
         if self.made:
             return baked_mask(self.mask, self.path, self.frame, self.box)
@@ -125,6 +132,7 @@ class Exported:
         baked: of them, made anew because of turn, crop or alpha mask.
         not_carried: places of pictures in the data set, each with what of it is not there.
         left_out: places of pictures that could not be made anew, each with the reason.
+        masks: folder of the masks where they are kept apart, None where they are not.
     """
 
     path: Path
@@ -133,6 +141,7 @@ class Exported:
     baked: int = 0
     not_carried: tuple[tuple[str, tuple[str, ...]], ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    masks: Path | None = None
 
     def lost(self) -> str:
         """One sentence on what is not there, empty when all is."""
@@ -172,14 +181,21 @@ def export(
     if os.path.lexists(target) and not (target.is_dir() and kind != "zip" and not any(target.iterdir())):
         raise DatasetError(f"{target} exists already.", "Export to a new folder or file.")
     ready = _Ready(pictures, on_progress, masks=kind != "imagefolder")
+    masks = _masks_of(target, kind) if ready.masked else None
+    if kind == "ai-toolkit" and masks is not None and os.path.lexists(masks):
+        raise DatasetError(f"{masks} exists already.", "Export to a folder of another name.")
     try:
         if kind == "zip":
             _zip(ready, target)
-        else:
+        elif kind == "kohya":
             with _staged(target) as folder:
-                {"kohya": _kohya, "imagefolder": _imagefolder, "ai-toolkit": _flat}[kind](
-                    ready, folder, target, resolution
-                )
+                _kohya(ready, folder, target, resolution)
+        elif kind == "imagefolder":
+            with _staged(target) as folder:
+                _imagefolder(ready, folder)
+        else:
+            with _staged(target) as folder, _staged(masks) if masks else nullcontext() as apart:
+                _flat(ready, folder, apart)
     except OSError as error:
         why = error.strerror or str(error)
         raise DatasetError(f"{target} cannot be written: {why}.", "Nothing was left there.") from error
@@ -193,7 +209,13 @@ def export(
         sum(p.made for p in there),
         lost,
         tuple((p.rel, reason) for p, reason in ready.left),
+        masks,
     )
+
+
+def _masks_of(target: Path, kind: Format) -> Path | None:
+    """Where masks go that may not lie beside the pictures: both trainers would take them for pictures."""
+    return {"kohya": target / MASKS, "ai-toolkit": target.with_name(f"{target.name}-masks")}.get(kind)
 
 
 class _Ready:
@@ -202,6 +224,7 @@ class _Ready:
     def __init__(self, pictures: Sequence[ExportPicture], on_progress: Progress | None, masks: bool) -> None:
         self._pictures, self._on_progress, self._masks = pictures, on_progress, masks
         self.left: list[tuple[ExportPicture, str]] = []
+        self.masked = masks and any(p.carries_mask for p in pictures)
 
     def __iter__(self) -> Iterator[tuple[ExportPicture, bytes | None, bytes | None]]:
         """(picture, its copy where it is made anew, its mask where there is one)."""
@@ -277,7 +300,10 @@ def _kohya(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
         sub = f"{picture.repeats}_{group}"
         repeats[sub] = picture.repeats
         name = names.setdefault(sub, _Names()).free(picture.name)
-        _write(picture, made, mask, folder / sub / name, one_line(picture.caption))
+        place = folder / sub / name
+        _write(picture, made, None, place, one_line(picture.caption))
+        if ready.masked:  # sd-scripts wants one for every picture, or for none
+            _beside(folder / MASKS / sub / name, fitted_mask(mask, place))
     document = tomlkit.document()
     document.add(tomlkit.comment("Data set for sd-scripts: --dataset_config dataset.toml"))
     document["general"] = {"caption_extension": ".txt", "enable_bucket": True}
@@ -286,10 +312,9 @@ def _kohya(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
         subset = tomlkit.table()
         subset["image_dir"] = str((target / sub).absolute())
         subset["num_repeats"] = count
-        if any((folder / sub).glob("*-masklabel.png")):
-            subset.add(
-                tomlkit.comment("masks lie beside the pictures as NAME-masklabel.png (OneTrainer's way)")
-            )
+        if ready.masked:
+            subset["conditioning_data_dir"] = str((target / MASKS / sub).absolute())
+            subset["conditioning_data_dir"].comment("masks: train with --masked_loss")
         subsets.append(subset)
     dataset = tomlkit.table()
     dataset["resolution"] = resolution
@@ -300,7 +325,13 @@ def _kohya(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
     (folder / "dataset.toml").write_text(tomlkit.dumps(document), "utf-8", errors="surrogateescape")
 
 
-def _imagefolder(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
+def _beside(place: Path, mask: bytes) -> None:
+    """A mask of the stem of its picture, in a folder of masks."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.with_suffix(".png").write_bytes(mask)
+
+
+def _imagefolder(ready: _Ready, folder: Path) -> None:
     names = _Names()
     with open(folder / "metadata.jsonl", "w", encoding="utf-8", newline="\n") as listing:
         for picture, made, _ in ready:
@@ -310,10 +341,13 @@ def _imagefolder(ready: _Ready, folder: Path, target: Path, resolution: int) -> 
             listing.write(json.dumps({"file_name": name, "text": text}) + "\n")
 
 
-def _flat(ready: _Ready, folder: Path, target: Path, resolution: int) -> None:
+def _flat(ready: _Ready, folder: Path, masks: Path | None) -> None:
     names = _Names()
     for picture, made, mask in ready:
-        _write(picture, made, mask, folder / names.free(picture.name), picture.caption.strip())
+        name = names.free(picture.name)
+        _write(picture, made, None, folder / name, picture.caption.strip())
+        if mask is not None and masks is not None:
+            _beside(masks / name, mask)
 
 
 def _zip(ready: _Ready, target: Path) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from loratui.dataset.masks import MaskFinder, holds_masks_of_folders
 from loratui.dataset.scan import SUFFIXES, Source, natural_key, walk_sources
 from loratui.dataset.sidecar import read_caption
 from loratui.errors import DatasetError, Problem
@@ -190,8 +191,9 @@ def _items(folder: Path, deep: bool = True) -> Iterator[Item]:
         )
     else:
         paths = _flat(folder)
+    finder = MaskFinder(SUFFIXES)
     for path in paths:
-        yield Item(path, path.relative_to(folder).as_posix(), mask=_mask(path))
+        yield Item(path, path.relative_to(folder).as_posix(), mask=_mask(path, finder))
 
 
 def _flat(folder: Path) -> list[Path]:
@@ -204,9 +206,10 @@ def _is_label(path: Path) -> bool:
     return path.name.lower().endswith(("-masklabel.png", "-condlabel.png"))
 
 
-def _mask(picture: Path) -> Path | None:
-    mask = picture.with_name(picture.stem + "-masklabel.png")
-    return mask if mask.is_file() else None
+def _mask(picture: Path, finder: MaskFinder | None = None) -> Path | None:
+    """Its mask file: beside it, or in a folder of masks."""
+    found = (finder or MaskFinder(SUFFIXES)).of(picture)
+    return found.path if found is not None else None
 
 
 def read_kohya_folders(source: Path, regularisation: bool = False) -> Found:
@@ -217,6 +220,8 @@ def read_kohya_folders(source: Path, regularisation: bool = False) -> Found:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         match = _kohya_name(folder)
+        if match is None and holds_masks_of_folders(folder):
+            continue
         if match is None:
             message = "is passed over: its name does not begin with a count and `_`."
             problems.append(Problem(folder.name, "not-in-kohya-folder", "warning", message))
@@ -304,15 +309,32 @@ def _subset(source: Path, merged: dict[str, Any], problems: list[Problem]) -> Pa
         captions = {i.path: i.caption for p in listed.parts for i in p.items}
         items = [replace(i, caption=captions.get(i.path, i.caption)) for i in items]
         problems += listed.problems
+    masks = merged.get("conditioning_data_dir")
+    if isinstance(masks, str) and masks:
+        items = _with_masks(items, Path(os.path.normpath(source.parent / Path(masks).expanduser())))
+        message = "the pictures in conditioning_data_dir are taken as masks."
+        problems.append(Problem(masks, "masks-taken", "info", message, source.name))
     prefix, suffix = str(merged.get("caption_prefix", "")), str(merged.get("caption_suffix", ""))
     if prefix or suffix:
         message = "caption_prefix and caption_suffix are kept as settings; use the edits prefix and suffix."
         problems.append(Problem("caption_prefix", "not-applied", "info", message, source.name))
-    known = {"image_dir", "num_repeats", "class_tokens", "is_reg", "caption_extension", "metadata_file"}
+    known = {
+        *("image_dir", "num_repeats", "class_tokens", "is_reg", "caption_extension", "metadata_file"),
+        "conditioning_data_dir",
+    }
     rest = {k: v for k, v in merged.items() if k not in known}
     tokens = merged.get("class_tokens")
     caption = tokens if isinstance(tokens, str) else ""
     return Part(folder.name, tuple(items), repeats, caption, merged.get("is_reg") is True, rest)
+
+
+def _with_masks(items: Iterable[Item], folder: Path) -> list[Item]:
+    """Pictures without a mask get the one of their stem in a folder of masks."""
+    try:
+        by_stem = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
+    except OSError:
+        by_stem = {}
+    return [replace(i, mask=i.mask or by_stem.get(i.path.stem)) for i in items]
 
 
 def _with_extension(item: Item, extension: str) -> Item:

@@ -2,6 +2,7 @@
 
     robot-masklabel.png        beside robot.jpg (OneTrainer)
     masks/robot.png            in a folder `masks` or `mask` beside the pictures (diffusion-pipe)
+    masks/3_robot/robot.png    beside a kohya folder `3_robot` (as sd-scripts is told of them)
     the alpha channel          where the project says so for a picture (its note `mask` is `alpha`)
 
 Where a mask is white the picture counts fully, where it is black not at all. A folder `masks` of which most
@@ -11,6 +12,7 @@ files have no picture of the same stem beside the folder is no mask folder: some
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from loratui.errors import DatasetError
 
 BESIDE = "-masklabel.png"
 FOLDERS = ("masks", "mask")
+KOHYA = re.compile(r"^[0-9]+_")
 NOTE = "mask"
 """Under this name the history keeps that the alpha channel of a picture is its mask (`alpha`)."""
 
@@ -67,14 +70,28 @@ class MaskFinder:
 
     def _look(self, folder: str) -> dict[str, Path]:
         names = _names(folder)
+        above, own = os.path.split(folder)
         out: dict[str, Path] = {}
+        for place in (Path(above) / name / own for name in FOLDERS if KOHYA.match(own)):
+            out |= {os.path.splitext(n)[0]: place / n for n in _names(str(place)) if self._is_picture(n)}  # noqa: PTH122
         for name in FOLDERS:
             place = Path(folder) / name
             if name in names and is_mask_folder(place, names, self._suffixes):
-                inner = sorted(n for n in _names(str(place)) if _suffix(n) in self._suffixes)
+                inner = sorted(n for n in _names(str(place)) if self._is_picture(n))
                 out |= {os.path.splitext(n)[0]: place / n for n in reversed(inner)}  # noqa: PTH122
         out |= {n[: -len(BESIDE)]: Path(folder) / n for n in names if n.lower().endswith(BESIDE)}
         return out
+
+    def _is_picture(self, name: str) -> bool:
+        return _suffix(name) in self._suffixes
+
+
+def holds_masks_of_folders(folder: Path) -> bool:
+    """Whether a folder holds one of masks for each of some kohya folders beside it."""
+    if folder.name.lower() not in FOLDERS or folder.is_symlink():
+        return False
+    inner = [n for n in _names(str(folder)) if KOHYA.match(n)]
+    return bool(inner) and all((folder.parent / n).is_dir() for n in inner)
 
 
 def is_mask_folder(folder: Path, beside: Iterable[str], suffixes: Iterable[str]) -> bool:

@@ -23,7 +23,7 @@ from loratui.dataset.buckets import Bucket, Size
 from loratui.dataset.formats import kind_of, need, open_image
 from loratui.dataset.framing import PLAIN, Frame, Grids
 from loratui.dataset.jxl import jxl_size
-from loratui.dataset.masks import Mask, MaskFinder, is_mask_folder
+from loratui.dataset.masks import Mask, MaskFinder, holds_masks_of_folders, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
 from loratui.errors import DatasetError, Problem
 
@@ -255,6 +255,8 @@ class _Walk:
         chosen = {e.name for e, _ in kohya}
         for entry in entries:
             if entry.name in chosen or _hidden(entry.name):
+                continue
+            if _is_dir(entry) and holds_masks_of_folders(Path(entry.path)):
                 continue
             if _is_dir(entry) or _is_picture(entry.name):
                 self._warn(

@@ -152,6 +152,7 @@ def _export(room: DatasetRoom, rest: str) -> str:
             room.say_busy("")
         words = f"{figures.plural(made.images, 'picture')} and {made.captions:,} captions are in {made.path}."
         words += f" {figures.plural(made.baked, 'copy', 'copies')} turned or cropped." if made.baked else ""
+        words += f" Masks are in {made.masks}." if made.masks is not None else ""
         words += f" {len(made.left_out):,} cannot be decoded and are left out." if made.left_out else ""
         hint = "" if bake else " With `bake` behind it, the copies get it."
         lost = made.lost()

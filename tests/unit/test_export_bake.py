@@ -67,7 +67,10 @@ def digest(path: Path) -> str:
 def files(place: Path) -> dict[str, bytes]:
     """Name -> bytes of all that was written, whatever the layout."""
     if place.is_dir():
-        return {p.name: p.read_bytes() for p in place.rglob("*") if p.is_file()}
+        masks = [*place.glob("masks/*/*.png"), *place.with_name(f"{place.name}-masks").glob("*.png")]
+        return {p.name: p.read_bytes() for p in place.rglob("*") if p.is_file() and p not in masks} | {
+            f"{p.stem}-masklabel.png": p.read_bytes() for p in masks
+        }
     with zipfile.ZipFile(place) as archive:
         return {Path(name).name: archive.read(name) for name in archive.namelist()}
 
@@ -195,7 +198,7 @@ def test_what_cannot_be_decoded_is_left_out_and_named_and_the_others_go_on(
 def test_baked_pictures_come_in_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a baked export holds is found as pictures and masks by our own scan."""
     out = tmp_path / "out"
-    ask(capsys, "export", root, "--format", "ai-toolkit", "--out", out, "--bake")
+    ask(capsys, "export", root, "--format", "kohya-folders", "--out", out, "--bake")
     found = scan([Source(out)], root=out)
     assert [p.path.name for p in found.pictures] == ["01.png", "02.png", "03.png", "04.png"]
-    assert [p.mask is not None for p in found.pictures] == [True, False, True, False]
+    assert all(p.mask is not None for p in found.pictures), "white where nothing was masked"

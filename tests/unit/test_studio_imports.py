@@ -7,14 +7,17 @@ import json
 import tarfile
 import tomllib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from loratui.dataset.copying import Placed, copy_in, import_any, without_captions
 from loratui.dataset.exports import FORMATS, ExportPicture, export
 from loratui.dataset.imports import detect, read
 from loratui.dataset.masks import Mask
+from loratui.dataset.scan import Source, scan
 from loratui.errors import DatasetError
 
 
@@ -268,10 +271,68 @@ def test_export_kohya_reads_back(src: Path, tmp_path: Path) -> None:
             "10_sks dog": (10, {"a.png", "a-2.png"}),
             "1_pictures": (1, {"b.jpg"}),
         }
-        assert not found.problems
+        assert [p.code for p in found.problems if p.code != "masks-taken"] == []
+        masks = {i.rel: i.mask for p in found.parts for i in p.items}
+        assert masks["a.png"] == tmp_path / "out/masks/10_sks dog/a.png"
+    subset = table["datasets"][0]["subsets"][0]
+    assert subset["conditioning_data_dir"] == str(tmp_path / "out/masks/10_sks dog")
+    assert sorted(tree(tmp_path / "out/masks")) == [
+        "10_sks dog/a-2.png",
+        "10_sks dog/a.png",
+        "1_pictures/b.png",
+    ]
     files = tree(tmp_path / "out/10_sks dog")
-    assert files["a-2.txt"] == "line one line two\n" and files["a-masklabel.png"] == "M"
+    assert files["a-2.txt"] == "line one line two\n" and "a-masklabel.png" not in files
     assert "b.txt" not in tree(tmp_path / "out/1_pictures")
+
+
+def test_masks_of_a_folder_come_along(src: Path, tmp_path: Path) -> None:
+    """Beside, in a folder `masks`, of another format; none is taken for a picture."""
+    src.mkdir()
+    (src / "masks").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8), (1, 2, 3)).save(src / name)
+    for name in ("a-masklabel.png", "masks/b.jpg", "masks/c.png"):
+        Image.new("L", (8, 8), 200).save(src / name)
+    report = import_any(src, tmp_path / "in")
+    assert (report.images, report.masks) == (3, 3)
+    names = sorted(p.name for p in (tmp_path / "in").rglob("*"))
+    assert names == [f"{n}{s}" for n in "abc" for s in ("-masklabel.png", ".png")]
+    for name in "abc":
+        with Image.open(tmp_path / "in" / f"{name}-masklabel.png") as mask:
+            assert (mask.format, mask.getpixel((4, 4))) == ("PNG", 200)
+    found = scan([Source(tmp_path / "in")])
+    assert [p.path.name for p in found.pictures] == ["a.png", "b.png", "c.png"]
+    assert all(p.mask is not None for p in found.pictures)
+
+
+def test_masks_go_where_each_trainer_looks_for_them(src: Path, tmp_path: Path) -> None:
+    """sd-scripts wants one of each picture's size, in a folder apart; ai-toolkit some, apart."""
+    src.mkdir()
+    some = []
+    for name, size in (("a", (8, 8)), ("b", (16, 8))):
+        Image.new("RGB", size, (1, 2, 3)).save(src / f"{name}.jpg")
+        some.append(ExportPicture(src / f"{name}.jpg", f"{name}.jpg", "cat"))
+    Image.new("L", (4, 4), 0).save(src / "a-masklabel.png")
+    some[0] = replace(some[0], mask=Mask(src / "a-masklabel.png"))
+    done = export(some, tmp_path / "kohya", "kohya")
+    assert done.masks == tmp_path / "kohya" / "masks"
+    for name, size, grey in (("a", (8, 8), 0), ("b", (16, 8), 255)):
+        with Image.open(tmp_path / "kohya" / "masks" / "1_pictures" / f"{name}.png") as mask:
+            assert (mask.size, mask.getpixel((0, 0))) == (size, grey)
+    for place in ("kohya", "kohya/dataset.toml"):
+        target = tmp_path / f"in-{len(place)}"
+        assert import_any(tmp_path / place, target).masks == 2
+    in_place = scan([Source(tmp_path / "kohya")])
+    assert {p.code for p in in_place.problems} == {"small-image"}
+    assert [p.mask is not None for p in in_place.pictures] == [True, True]
+    done = export(some, tmp_path / "aitk", "ai-toolkit")
+    assert sorted(tree(tmp_path / "aitk")) == ["a.jpg", "a.txt", "b.jpg", "b.txt"]
+    assert [p.name for p in (tmp_path / "aitk-masks").iterdir()] == ["a.png"] and done.masks is not None
+    with pytest.raises(DatasetError, match="aitk-masks exists"):
+        (tmp_path / "aitk").rename(tmp_path / "elsewhere")
+        export(some, tmp_path / "aitk", "ai-toolkit")
+    assert export(some[1:], tmp_path / "plain", "kohya").masks is None
 
 
 def test_export_imagefolder_reads_back(src: Path, tmp_path: Path) -> None:
