@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,16 @@ def editor_command() -> list[str]:
     raise DatasetError("No editor is set.", "Set the variable EDITOR, as in: export EDITOR=nano")
 
 
+@contextlib.contextmanager
+def _ctrl_c_is_the_editors() -> Iterator[None]:
+    """ctrl+c goes to all programs of the terminal; here it would end the app, whose screen is away."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 _AT_LINE = frozenset({"vi", "vim", "nvim", "view", "nano", "emacs", "micro", "kak", "joe", "jed", "ne", "mg"})
 """Editors that begin at a line when `+LINE` stands before the file."""
 
@@ -63,19 +75,27 @@ def edit_text(
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(before)
+        code, failure = 0, None
         try:
-            with app.suspend():
-                code = subprocess.run([*command, str(path)], check=False).returncode
+            with app.suspend(), _ctrl_c_is_the_editors():
+                try:
+                    code = subprocess.run([*command, str(path)], check=False).returncode
+                except OSError as error:  # caught in here: an error that leaves `suspend` leaves no screen
+                    failure = error
         except SuspendNotSupported:
             message, advice = "This terminal cannot be lent to an editor.", f"Edit with {instead} instead."
             raise DatasetError(message, advice) from None
-        except OSError as error:
+        if failure is not None:
             raise DatasetError(
-                f"The editor {command[0]} cannot be started: {error.strerror}.", "Check the variable EDITOR."
-            ) from error
+                f"The editor {command[0]} cannot be started: {failure.strerror}.",
+                "Check the variable EDITOR.",
+            ) from failure
         if code:
             raise DatasetError(f"The editor ended with code {code}.", "Nothing was changed.")
-        after = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            after = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DatasetError("The edited text is not there any more.", "Nothing was changed.") from error
     finally:
         with contextlib.suppress(OSError):
             path.unlink()

@@ -116,7 +116,12 @@ ODD = {  # keys that must be in the report as neither taken nor changed
         "save_every_n_epochs": "ignored",
     },
     "sdxl_dataset.toml": {"caption_dropuot_rate": "unknown", "bucket_no_upscale": "taken"},
-    "kohya_gui_sd15.json": {"epoch": "ignored", "random_crop": "ignored", "conv_dim": "ignored"},
+    "kohya_gui_sd15.json": {
+        "epoch": "ignored",
+        "random_crop": "ignored",
+        "conv_dim": "ignored",
+        "bucket_no_upscale": "taken",
+    },
     "kohya_gui_sdxl_loha.json": {"frobnicate": "unknown"},
     "aitk_sdxl.yaml": {"sample.smaple_steps": "unknown"},
     "aitk_sd15_lokr.yaml": {"datasets.masks": "unknown", "network.lokr_full_rank": "ignored"},

@@ -19,6 +19,7 @@ _RENAMED = {
     "sdxl_cache_text_encoder_outputs": "cache_text_encoder_outputs",
     "sdxl_no_half_vae": "no_half_vae",
     "caption_extension": "caption_extension",
+    "lora_network_weights": "network_weights",
 }
 """GUI key -> argument of sd-scripts, where only the name differs."""
 _KINDS = {

@@ -171,6 +171,7 @@ SPECIAL = (
     "cache_latents_to_disk", "cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk", "xformers",
     "sdpa", "max_token_length", "save_every_n_epochs", "sample_every_n_epochs", "save_last_n_steps",
     "save_last_n_epochs", "sample_prompts", "debiased_estimation_loss", "train_data_dir", "validation_split",
+    "bucket_no_upscale",
 )  # fmt: skip
 """Keys that are read by functions, not by rows."""
 
@@ -201,6 +202,7 @@ def read(
     optimizer.read(ledger)
     read_rows(ledger, (*ROWS, *DATASET_ROWS, *SUBSET_ROWS))
     _token_warmup(ledger)
+    _upscale(ledger)
     _family(ledger)
     _attention(ledger)
     _saving(ledger)
@@ -272,10 +274,7 @@ def read_dataset(table: Mapping[str, Any], path: Path, where: Callable[[str], st
             "the alpha channel becomes the mask of a picture in the Dataset room",
         )
     ledger.default("enable_bucket", "data.bucketing", False)
-    if "bucket_no_upscale" in ledger:
-        ledger.take(
-            "bucket_no_upscale", "data.upscale", "never" if ledger.truth("bucket_no_upscale") else "needed"
-        )
+    _upscale(ledger)
     ledger.rest(KNOWN, [row.key for row in (*DATASET_ROWS, *SUBSET_ROWS)])
     lines = list(ledger.lines)
     from loratui.config.trainers.report import Line, shown
@@ -320,6 +319,12 @@ def _resolution(ledger: Ledger) -> None:
         )
     else:
         ledger.wrong("resolution", "wants one number, or width and height")
+
+
+def _upscale(ledger: Ledger) -> None:
+    key = "bucket_no_upscale"
+    if key in ledger:
+        ledger.take(key, "data.upscale", "never" if ledger.truth(key) else "needed")
 
 
 def _token_warmup(ledger: Ledger) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LABEL = 9
 _MOST_BUCKETS = 4
+_ROOMY = 22
+"""Cells beside a label from which on there is room for words."""
 _BASIS = {
     "measured": "measured here",
     "corrected": "estimated, put right by what was measured here",
@@ -84,15 +86,17 @@ class PlanPanel(Canvas):
                 ],
                 bar(share, width, colours.accent, colours.faint),
             ]
-        rows = plan_rows(self._ready.plan, width, colours)
-        rows += self._memory(self._ready.plan, width, colours)
-        rows += _needs(self._ready.plan, width, colours)
-        if height > len(rows) + 4 and self._progress is None:
+        plan, room = self._ready.plan, height - len(foot)
+        rows = plan_rows(plan, width, colours) + self._memory(plan, width, colours)
+        needs = _needs(plan, width, colours)
+        if len(rows) + len(needs) > room:  # too low for the arithmetic: what it comes to is enough
+            rows = [row for row in rows if row and row[0][0].strip()]
+            needs = _needs(plan, width, colours, moments=False)
+        rows += needs
+        if room > len(rows) + 4 and self._progress is None:
             keys = (("s", "starts it"), ("D", "dry run"), ("M", "make it fit"), ("F", "mend"))
             rows += [[], *_keys(keys, width, colours)]
-        if len(rows) > height - len(foot):  # too low for the arithmetic: what it comes to is enough
-            rows = [row for row in rows if row and row[0][0].strip()]
-        return rows[: height - len(foot)] + foot
+        return rows[:room] + foot
 
     def _memory(self, plan: Plan, width: int, colours: Palette) -> list[Row]:
         room = width - _LABEL
@@ -102,11 +106,12 @@ class PlanPanel(Canvas):
             return [_line("memory", [("unknown", colours.muted)], colours)]
         over = bool(capacity) and total > capacity
         tint = colours.red if over else colours.bold
-        row: Row = [(f"about {figures.gib(total)} G" if total >= 0.05 else "below 0.1 G", tint)]
+        about = "about " if room >= _ROOMY else ""
+        row: Row = [(f"{about}{figures.gib(total)} G" if total >= 0.05 else "below 0.1 G", tint)]
         if capacity:
             row.append((f" of {figures.gib(capacity)} G", colours.red if over else colours.text))
         if over:
-            row.append(("  M makes it fit", colours.red))
+            row.append(("  M makes it fit" if room >= _ROOMY else "  M", colours.red))
         rows = [_line("memory", row, colours)]
         parts = dict(seen.parts) if seen is not None else {}
         if not parts and plan.memory is not None:
@@ -177,13 +182,14 @@ def _network(plan: Plan, room: int, colours: Palette) -> list[Row]:
     return rows
 
 
-def _needs(plan: Plan, width: int, colours: Palette) -> list[Row]:
-    """When it saves and samples, and the disk that takes."""
+def _needs(plan: Plan, width: int, colours: Palette, moments: bool = True) -> list[Row]:
+    """How often, and with `moments` when, it saves and samples; the disk that takes."""
     room, config = width - _LABEL, plan.config
-    saves = f"{figures.plural(plan.saves, 'checkpoint')}{_moments(config.saving.every, plan.steps)}"
+    saves = figures.plural(plan.saves, "checkpoint")
+    saves += _moments(config.saving.every, plan.steps) if moments else ""
     rows = _lines("saves", saves, room, colours)
     if plan.pictures:
-        every = _moments(config.samples.every, plan.steps, first=True)
+        every = _moments(config.samples.every, plan.steps, first=True) if moments else ""
         rows += _lines("samples", f"{figures.plural(plan.pictures, 'picture')}{every}", room, colours)
     else:
         rows += _lines("samples", "none", room, colours)

@@ -262,7 +262,7 @@ def _tell_config(line: Line) -> None:
     try:
         found = import_config(Path(line.takes))
     except LoratuiError as error:
-        line.about, line.good = error.message, False
+        line.about, line.good = error.message.replace(line.takes, line.name), False
         return
     line.about = f"{found.trainer}, {figures.plural(len(found.values), 'setting')}"
 

@@ -24,9 +24,9 @@ class RowsDialog(ModalScreen[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(False)", "leave")]
     DEFAULT_CSS = """
     RowsDialog { align: center middle; background: $background 60%; }
-    RowsDialog Vertical { width: 110; max-width: 96%; height: 90%; background: $panel;
+    RowsDialog Vertical { width: 110; max-width: 96%; height: auto; background: $panel;
         border: round $accent; border-title-color: $accent; border-subtitle-color: $muted; padding: 0 1; }
-    RowsDialog LineList { background: $panel; height: 1fr; }
+    RowsDialog LineList { background: $panel; }
     RowsDialog Facts { height: 4; border-top: solid $faint; background: $panel; }
     """
 
@@ -69,6 +69,9 @@ class RowsDialog(ModalScreen[bool]):
     def on_mount(self) -> None:
         """Keys go to the rows."""
         view = self.query_one(LineList)
+        taken = 2 + (4 if self._details else 0)
+        most = self.app.size.height * 9 // 10 - taken
+        view.styles.height = max(4, min(len(self._rows) + 1, most))
         view.show_rows(len(self._rows), 0)
         view.focus()
 

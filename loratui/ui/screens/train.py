@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from loratui.ui.watching import Gone, Post
 
 
+_NARROW = 22
+"""Cells below which names of presets go without their family, and families without their name."""
+
+
 class TrainRoom(TrainDeeds):
     """Presets on the left, the form in the middle, the plan on the right."""
 
@@ -129,9 +133,13 @@ class TrainRoom(TrainDeeds):
         preset = self._presets[index]
         fits = of_family(preset, self._family)
         large = fits and too_large(preset, self._card.gib)
-        tail = f"{preset.memory_gib:.0f} G" if preset.memory_gib else ""
-        tail = tail if fits else text.plain(preset.family)
-        name = text.fit(text.plain(preset.name), max(6, width - len(tail) - 2))
+        narrow = width < _NARROW
+        tail = f"{preset.memory_gib:.0f}{'' if narrow else ' '}G" if preset.memory_gib else ""
+        tail = tail if fits else "" if narrow else text.plain(preset.family)
+        name = text.plain(preset.name)
+        if narrow and fits:
+            name = name.removeprefix(f"{self._family}-")
+        name = text.fit(name, max(6, width - len(tail) - 1))
         sign = ("▲" if large else " ", colours.amber)
         tint = colours.text if fits and not large else colours.faint
         return [(name, tint), sign, (tail, colours.faint if large else colours.muted)]

@@ -19,12 +19,17 @@ from loratui.ui.screens.train_form import TrainForm
 
 if TYPE_CHECKING:
     from loratui.config.presets import Preset
-    from loratui.config.trainers.report import Imported, Kind
+    from loratui.config.trainers.report import Imported, Kind, Line
     from loratui.ui.watching import Gone, Post
 
 _FILE = "loratui-settings-.toml"
 _KINDS: tuple[Kind, ...] = ("wrong", "unknown", "changed", "ignored", "default", "taken")
 """Of a report's lines: what to look at first."""
+
+
+def _weight(line: Line) -> tuple[bool, int]:
+    """What is off, or beside the point, comes last."""
+    return line.kind == "ignored" and not line.why, _KINDS.index(line.kind)
 
 
 class TrainDeeds(TrainForm):
@@ -219,7 +224,7 @@ class TrainDeeds(TrainForm):
         from loratui.config.trainers.report import KINDS
 
         found = message.found
-        lines = sorted(found.lines, key=lambda line: _KINDS.index(line.kind))
+        lines = sorted(found.lines, key=_weight)
         rows: list[tuple[str, str, str]] = []
         details: list[str] = []
         for line in lines:

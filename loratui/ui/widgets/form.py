@@ -327,8 +327,8 @@ class Form(LineList):
                     (f" {count} found", colours.muted)]  # fmt: skip
         titles = [line.title for line in self._lines if isinstance(line, Group)]
         place = f"{titles.index(self.group) + 1}/{len(titles)}" if self.group in titles else ""
-        tail = "[ ] group  / find"
         head = f" {self.group} {place}"
+        tail = "[ ] group  / find" if width > cell_len(head) + 19 else "/ find"
         gap = " " * max(1, width - cell_len(head) - cell_len(tail) - 1)
         return [
             (f" {self.group}", colours.bold),

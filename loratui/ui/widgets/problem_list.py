@@ -43,7 +43,7 @@ class ProblemList(Vertical):
 
     def compose(self) -> ComposeResult:
         """The list, and what the problem under its cursor means."""
-        yield _Lines(self._row, empty="Nothing speaks against it.", id="problem-lines")
+        yield _Lines(self._row, empty="Nothing to mend.", id="problem-lines")
         yield Facts(self._about, id="problem-about")
 
     @property
