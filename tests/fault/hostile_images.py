@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import random
 import struct
+import threading
+import time
 import zlib
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from loratui.dataset.headers import header_size
-from loratui.dataset.measure_pool import MEMORY, SECONDS, Work, measure_all
+from loratui.dataset.measure_pool import MEMORY, SECONDS, Work, Worker
 from loratui.errors import DatasetError
 
 FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
@@ -91,12 +94,54 @@ def bombs() -> dict[str, bytes]:
     return out
 
 
-def campaign(folder: Path, mutants: int, some_bombs: int, seed: int) -> Counter[str]:
-    """Measure damaged files and bombs; each is measured or named with a reason, by its header too.
+@dataclass
+class Report:
+    """What became of hostile files.
 
-    Returns:
-        How many were measured, and how many refused by code.
+    Attributes:
+        found: how many were measured, and how many refused by code.
+        peak_bytes: most that a worker held in memory (`VmHWM`), of those that lived to be asked.
+        slowest_s: longest that one file took, its killed worker included.
+        killed: workers that were gone or had to be killed, whose peak only `RLIMIT_AS` bounds.
     """
+
+    found: Counter[str] = field(default_factory=Counter)
+    peak_bytes: int = 0
+    slowest_s: float = 0.0
+    killed: int = 0
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory a process has held so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(x for x in status.splitlines() if x.startswith("VmHWM")).split()[1]) * 1024
+
+
+def measured(files: list[Path]) -> Report:
+    """Each file by a worker of the pool, which is watched: how much it holds, how long it takes."""
+    report = Report()
+    worker = Worker(SECONDS, MEMORY, threading.Event())
+    try:
+        worker.start()
+        for path in files:
+            start = time.perf_counter()
+            one = worker.measure(Work(path))
+            report.slowest_s = max(report.slowest_s, time.perf_counter() - start)
+            assert one.path == path
+            assert one.quality is not None or (one.error and one.code), f"{path.name}: refused, no reason"
+            report.found[one.code or "measured"] += 1
+            if worker.process is None:
+                report.killed += 1
+                worker.start()
+            else:
+                report.peak_bytes = max(report.peak_bytes, peak_bytes(worker.process.pid))
+    finally:
+        worker.close(kill=True)
+    return report
+
+
+def campaign(folder: Path, mutants: int, some_bombs: int, seed: int) -> Report:
+    """Measure damaged files and bombs; each is measured or named with a reason, by its header too."""
     rng = random.Random(seed)
     names = list(FORMATS)
     originals = {kind: [whole(kind, i) for i in range(4)] for kind in names}
@@ -106,7 +151,7 @@ def campaign(folder: Path, mutants: int, some_bombs: int, seed: int) -> Counter[
         path = folder / f"{number:05}{FORMATS[kind]}"
         path.write_bytes(mutated(rng.choice(originals[kind]), rng))
         files.append(path)
-    for name, data in list(bombs().items())[:some_bombs]:
+    for name, data in list(bombs().items())[:some_bombs] if some_bombs else ():
         (folder / name).write_bytes(data)
         files.append(folder / name)
     for path in files:
@@ -115,9 +160,5 @@ def campaign(folder: Path, mutants: int, some_bombs: int, seed: int) -> Counter[
             assert width > 0 and height > 0 and frames >= 1, path
         except DatasetError as error:
             assert error.message, path
-    found = {m.path: m for m in measure_all(Work(p) for p in files)}
-    assert found.keys() == set(files), "a file is missing from the answers"
-    for path, one in found.items():
-        assert one.quality is not None or (one.error and one.code), f"{path.name} is refused without a reason"
     assert SECONDS <= 10 and MEMORY <= 1024**3
-    return Counter(one.code or "measured" for one in found.values())
+    return measured(files)

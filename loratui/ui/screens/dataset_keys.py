@@ -9,9 +9,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("dataset.mark", "space", "mark", "mark", "Mark this picture and move on", display="space"),
     Action("dataset.batch", "b", "batch", "batch…", "Change many captions at once: choose an edit"),
     Action("dataset.filter", "slash", "filter", "filter", "Show only pictures that a filter selects"),
-    Action("dataset.grid", "t", "grid", "grid", "Change between list and thumbnails"),
+    Action("dataset.audit", "A", "audit", "audit…", "What is wrong with pictures and captions"),
     Action("dataset.trash", "d", "trash", "trash", "Move this picture, or the marked ones, to the trash"),
     Action("dataset.undo", "u", "undo", "undo", "Take the last change back"),
+    Action("dataset.grid", "t", "grid", "grid", "Change between list and thumbnails"),
     Action("dataset.redo", "ctrl+r", "redo", "redo", "Do again what was taken back", show=False),
     Action(
         "dataset.command", "colon", "command", "command", "Type a command: an edit, sort, import, export…"
@@ -50,7 +51,6 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "dataset.buckets", "B", "buckets", "buckets…", "The table of buckets, with a way to each", show=False
     ),
-    Action("dataset.audit", "A", "audit", "audit…", "What is wrong with pictures and captions", show=False),
     Action("dataset.doubles", "S", "doubles", "doubles…", "Near-duplicates side by side", show=False),
     Action("dataset.rotate", "r", "rotate(True)", "turn", "Turn these pictures by a quarter", show=False),
     Action("dataset.rotate_back", "R", "rotate(False)", "turn back", "Turn them a quarter back", show=False),
