@@ -19,16 +19,23 @@ def follow(run: RunDir, out: Output) -> RunState:
 
     An interrupt ends the following, never the run.
     """
+    import copy
+    import sys
+
+    from loratui.runs.announce import announce, chosen_way, news
     from loratui.runs.state import ENDED
     from loratui.runs.status import Watch
 
-    watch = Watch(run)
-    last = ""
+    watch, way = Watch(run), chosen_way()
+    last, before = "", None
     try:
         while True:
             for event in watch.poll():
                 _tell(event, watch.folded, out)
             state = watch.state
+            announce(news(before, state), sys.stderr, way)
+            before = copy.copy(state)
+            before.samples = list(state.samples)
             if state.state != last:
                 last = state.state
                 out.note(f"{run.id}: {state.state}{f' ({state.reason})' if state.reason else ''}")

@@ -11,13 +11,12 @@ if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
     from loratui.runs.state import RunState
 
-_RUN_HELP = "a run: its folder, id, the beginning of its id, its name, or `last`"
+RUN_HELP = "a run: its folder, id, the beginning of its id, its name, or `last`"
 _REQUESTS = {
     "pause": "give the GPU's memory back and wait",
     "resume": "go on with a paused run, or restart a stopped or crashed one from its last good checkpoint",
     "stop": "finish the step, save, end",
     "save": "write a checkpoint now",
-    "sample": "draw samples now",
     "prompts": "change the sample prompts from here on",
     "adjust": "change save and sample intervals and the learning rate during the run",
 }
@@ -26,7 +25,6 @@ _DONE = {
     "resume": "goes on",
     "stop": "stops: it saves and ends",
     "save": "wrote a checkpoint",
-    "sample": "draws samples",
     "prompts": "has the new prompts",
     "adjust": "has the new values",
 }
@@ -47,21 +45,25 @@ def add(commands: Any) -> None:
     runs.set_defaults(run=run_runs)
 
     status = commands.add_parser("status", help="the state of a run", description="Show the state of a run.")
-    status.add_argument("which", nargs="?", default="last", metavar="RUN", help=f"{_RUN_HELP} (the default)")
-    status.add_argument("--short", action="store_true", help="one line, as for a status bar")
+    status.add_argument("which", nargs="?", default="last", metavar="RUN", help=f"{RUN_HELP} (the default)")
+    status.add_argument(
+        "--short",
+        action="store_true",
+        help="one line, as for a shell prompt; nothing and exit 1 where there is no run",
+    )
     status.add_argument("--json", action="store_true", help="print the state as JSON")
     status.set_defaults(run=run_status)
 
     attach = commands.add_parser(
         "attach", help="follow a run with progress lines", description="Follow a run until it ends."
     )
-    attach.add_argument("which", nargs="?", default="last", metavar="RUN", help=_RUN_HELP)
+    attach.add_argument("which", nargs="?", default="last", metavar="RUN", help=RUN_HELP)
     attach.add_argument("--json", action="store_true", help="print the last state as JSON")
     attach.set_defaults(run=run_attach)
 
     for name, text in _REQUESTS.items():
         request = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        request.add_argument("which", metavar="RUN", help=_RUN_HELP)
+        request.add_argument("which", metavar="RUN", help=RUN_HELP)
         _add_arguments(request, name)
         request.add_argument("--wait", action="store_true", help="follow the run until it ends")
         request.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -70,7 +72,7 @@ def add(commands: Any) -> None:
     replay = commands.add_parser(
         "replay", help="the monitor, from a recorded run", description="Play a recorded run in the app."
     )
-    replay.add_argument("which", metavar="RUN", help=_RUN_HELP)
+    replay.add_argument("which", metavar="RUN", help=RUN_HELP)
     replay.set_defaults(run=run_replay)
 
 
@@ -78,10 +80,9 @@ def _add_arguments(request: argparse.ArgumentParser, name: str) -> None:
     """What goes with a request."""
     if name == "stop":
         request.add_argument("--after-epoch", action="store_true", help="when this epoch is done")
-    elif name in {"sample", "prompts"}:
-        text = "draw this one instead; may be repeated" if name == "sample" else "may be repeated"
+    elif name == "prompts":
         request.add_argument(
-            "--prompt", action="append", metavar="P", required=name == "prompts", help=text, dest="prompts"
+            "--prompt", action="append", metavar="P", required=True, help="may be repeated", dest="prompts"
         )
     elif name == "adjust":
         request.add_argument("--save-every", type=int, metavar="N", help="steps between checkpoints")
@@ -98,8 +99,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.request == "stop" and args.after_epoch:
         return {"after": "epoch"}
-    if args.request in {"sample", "prompts"}:
-        return {"prompts": args.prompts} if args.prompts else {}
+    if args.request == "prompts":
+        return {"prompts": args.prompts}
     if args.request != "adjust":
         return {}
     names = ("save_every", "sample_every", "lr_factor")
@@ -146,9 +147,15 @@ def run_runs(args: argparse.Namespace, out: Output) -> int:
 def run_status(args: argparse.Namespace, out: Output) -> int:
     """Show the state of a run."""
     from loratui.cli.places import run_named
+    from loratui.errors import LoratuiError
     from loratui.runs.status import status
 
-    run = run_named(args.which)
+    try:
+        run = run_named(args.which)
+    except LoratuiError:
+        if args.short and args.which == "last" and not args.json:
+            return 1  # a shell prompt outside of any project
+        raise
     state = status(run)
     if args.short and not args.json:
         out.line(_short(state))
@@ -184,7 +191,6 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
     """Leave a request for a running job, or start a stopped one again."""
     from loratui.cli.places import run_named
     from loratui.errors import RunError
-    from loratui.runs.control import request
     from loratui.runs.state import ENDED
     from loratui.runs.status import status
 
@@ -200,7 +206,15 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
             f"The run {run.id} is {state.state}: there is nothing to resume.",
             f"`loratui attach {run.id}` follows it.",
         )
-    asked = request(run, kind, **_arguments(args))
+    return ask(run, kind, _arguments(args), args.wait, _DONE[kind], out)
+
+
+def ask(run: RunDir, kind: str, arguments: dict[str, Any], wait: bool, done: str, out: Output) -> int:
+    """Leave a request for a live run and tell what it answered; exit 1 when it refused."""
+    from loratui.runs.control import request
+    from loratui.runs.status import status
+
+    asked = request(run, kind, **arguments)
     answer = _answer(run, asked)
     state = status(run)
     document = {
@@ -210,7 +224,7 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
         "answer": answer or "pending",
         "state": state.state,
     }
-    if args.wait:
+    if wait:
         from loratui.cli.follow import follow
 
         state = follow(run, out)
@@ -219,7 +233,7 @@ def run_request(args: argparse.Namespace, out: Output) -> int:
     if not answer:
         out.line(f"Asked {run.id} to {kind}; it has not answered yet and will between two steps.")
     elif answer == "ok":
-        out.line(f"{run.id} {_DONE[kind]}.")
+        out.line(f"{run.id} {done}.")
     else:
         out.note(f"loratui: {run.id} refused to {kind}: {answer}")
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,8 +47,31 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, self.format_usage().strip())
 
 
-def build_parser() -> tuple[Parser, dict[str, Parser]]:
-    """The parser, and the commands by name."""
+_ALONE = {"status": "runs"}
+"""Commands that a shell prompt asks for, and their group: no other group is imported for them."""
+
+
+def build_parser(command: str = "") -> tuple[Parser, dict[str, Parser]]:
+    """The parser, and the commands by name; for some commands of their own group alone."""
+    parser = Parser(
+        prog="loratui",
+        description="Train diffusion LoRAs in the terminal. Without a command: the app on DIR, or here.",
+        epilog="Exit codes: 0 done, 1 the job failed, 2 the request was wrong.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
+    groups = (
+        [importlib.import_module(f"loratui.cli.{_ALONE[command]}")] if command in _ALONE else _all_groups()
+    )
+    for group in groups:
+        group.add(commands)
+    return parser, dict(commands.choices)
+
+
+def _all_groups() -> Sequence[Any]:
+    """The modules of all commands, in the order of the help."""
     from loratui.cli import (
         caches,
         captions,
@@ -65,27 +89,16 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         reports,
         review,
         runs,
+        sampling,
         studio,
         training,
         weights,
     )
 
-    parser = Parser(
-        prog="loratui",
-        description="Train diffusion LoRAs in the terminal. Without a command: the app on DIR, or here.",
-        epilog="Exit codes: 0 done, 1 the job failed, 2 the request was wrong.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"loratui {loratui.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, title="commands")
-    groups = (
-        training, projects, files, studio, framing, history, captions, review, runs, reports, queue, weights,
-        operations, catalog, configs, dryrun, caches, hub, doctor,
+    return (
+        training, projects, files, studio, framing, history, captions, review, runs, sampling, reports, queue,
+        weights, operations, catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
-    for group in groups:
-        group.add(commands)
-    return parser, dict(commands.choices)
 
 
 def run(argv: list[str]) -> int:
@@ -115,7 +128,7 @@ def run(argv: list[str]) -> int:
 def _run(argv: list[str], out: Output) -> int:
     if not argv:
         return open_app(Path.cwd(), out)
-    parser, commands = build_parser()
+    parser, commands = build_parser(argv[0])
     if not (argv[0] in commands or argv[0].startswith("-")):
         return _app(argv, commands, parser, out)
     args = parser.parse_args(argv)

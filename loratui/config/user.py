@@ -15,6 +15,7 @@ from loratui.paths import config_dir
 _CHOICES: dict[str, tuple[str, ...]] = {
     "color": ("auto", "truecolor", "256", "none"),
     "pictures": ("auto", "kitty", "sixel", "blocks", "none"),
+    "notify": ("auto", "bell", "none"),
 }
 
 
@@ -27,15 +28,21 @@ class UserConfig:
         color: auto, truecolor, 256 or none.
         pictures: how pictures are drawn: auto, kitty, sixel, blocks or none.
         theme: name of the app's theme, empty for its own.
+        notify: how the end, the failure and the first sample of a run are told: auto (the bell, and a
+            notification where the terminal has them), bell or none.
     """
 
     jobs_python: str = ""
     color: str = "auto"
     pictures: str = "auto"
     theme: str = ""
+    notify: str = "auto"
 
 
-_KEYS = {"jobs.python": "jobs_python", "color": "color", "pictures": "pictures", "theme": "theme"}
+_KEYS = {
+    "jobs.python": "jobs_python", "color": "color", "pictures": "pictures", "theme": "theme",
+    "notify": "notify",
+}  # fmt: skip
 
 
 def user_config_path() -> Path:

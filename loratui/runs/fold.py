@@ -123,7 +123,8 @@ def _rewind(state: RunState, step: int) -> None:
         state.loss = state.grad_norm = None
         state.epoch = 0
     state.step = step
-    state.samples = [s for s in state.samples if s.step <= step]
+    if state.job != "sample":  # there the step of a picture is that of the checkpoint it was drawn with
+        state.samples = [s for s in state.samples if s.step <= step]
     state.checkpoints = [c for c in state.checkpoints if c.step <= step]
     memo.marks = {s: mark for s, mark in memo.marks.items() if s <= step}
     memo.recent, memo.parts = [], {}

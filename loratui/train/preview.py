@@ -222,10 +222,15 @@ def write_picture(path: Path, picture: Image.Image, request: Request, facts: dic
 
 
 def draw_round(
-    preview: Preview, requests: Sequence[Request], folder: Path, step: int, context: Any, first: int = 0
-) -> None:
-    """Draw and write one round of samples, numbered from `first`; a signal ends the round early."""
+    preview: Preview, requests: Sequence[Request], folder: Path, step: int, context: Any, first: int = 0,
+    label: str = "",
+) -> None:  # fmt: skip
+    """Draw and write one round of samples, numbered from `first`; a signal ends the round early.
+
+    `label` says what they are drawn with, where that is not just the step.
+    """
     journal, root = context.journal, context.run.path
+    named = {"label": label} if label else {}
     for index, request in enumerate(requests, first):
         if context.stop_requested:
             return
@@ -234,7 +239,7 @@ def draw_round(
         roomy = not preview.sparing
         try:
             picture = preview.draw([request])[0]
-            write_picture(path, picture, request, {"step": step, "index": index})
+            write_picture(path, picture, request, {"step": step, "index": index, **named})
         except Exception as error:  # whatever goes wrong with a picture must not end the training
             text = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {text[0] if text else ''}"
@@ -261,4 +266,5 @@ def draw_round(
             width=picture.width,
             height=picture.height,
             **({"sparing": True} if preview.sparing else {}),
+            **named,
         )

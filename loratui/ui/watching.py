@@ -367,11 +367,23 @@ class Watching(App[None]):
 
     def on_runs_listed(self, message: RunsListed) -> None:
         """The first list decides what is watched: the run that lives, else the newest."""
+        self._announce(dict(self.runs), message.runs)
         self.runs = message.runs
         if self.watched is None and self.runs:
             alive = [run for run, state in self.runs if state.state not in ENDED]
             self.observe(alive[0] if alive else self.runs[0][0])
         self.state_changed.publish("runs")
+
+    def _announce(self, before: Mapping[RunDir, RunState], after: Sequence[tuple[RunDir, RunState]]) -> None:
+        """Ring for what happened in any run of the project since the last look."""
+        from loratui.runs.announce import chosen_way, news, sequence
+
+        driver = self._driver
+        said = [text for run, state in after if (text := news(before.get(run), state))]
+        if said and driver is not None and not driver.is_headless:
+            way = chosen_way()
+            for text in said:
+                driver.write(sequence(text, way))
 
     def on_queue_read(self, message: QueueRead) -> None:
         """The queue of this machine."""

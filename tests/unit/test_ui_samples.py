@@ -177,3 +177,49 @@ async def test_the_run_is_exported(tmp_path: Path) -> None:
         assert page.read_text("utf-8").count("data:image/jpeg") == 4
         await pilot.press("E", "down", "enter")
         await until(pilot, page.with_suffix(".png").exists)
+
+
+async def test_more_is_drawn_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loratui.errors import RequestError
+    from loratui.project import drawing
+    from loratui.ui.screens.draw_more import DrawMoreDialog
+
+    root = project(tmp_path / "p", 2)
+    writer = a_run(root, 0, 100, ended=True)
+    (writer.run.checkpoints_dir / "step-000100").mkdir()
+    (writer.run.checkpoints_dir / "step-000100" / "lora.safetensors").write_bytes(b"x")
+    asked: list[Any] = []
+
+    def prepare(*args: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 1:
+            raise RequestError("[/b] is no base." + HOSTILE)
+        return type("Plan", (), {"count": 4})()
+
+    drawn = RunWriter(root, "more", job="sample", steps=4)
+    drawn.alive()
+    monkeypatch.setattr(drawing, "prepare", prepare)
+    monkeypatch.setattr(drawing, "start", lambda plan: drawn.run)
+    app = LoratuiApp(root, open_run=str(writer.run.path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5")
+        await until(
+            pilot, lambda: isinstance(app.screen, SamplesRoom) and app.screen.grid.current is not None
+        )
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, DrawMoreDialog))
+        app.screen.query_one(TextArea).text = "one\n\ntwo"
+        app.screen.query_one("#strengths").value = "0, 0.5 1"
+        app.screen.query_one("#loras").value = "a b.safetensors:0.5, c.safetensors"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "[/b] is no" in text_of(app))
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: app.watched is not None and app.watched.run == drawn.run)
+        run, prompts, checkpoints, strengths, base, loras, embeddings, seed, _ = asked[1]
+        assert (run, prompts, checkpoints) == (writer.run, ["one", "two"], ["100"])
+        assert (strengths, base, embeddings, seed) == ([0.0, 0.5, 1.0], "", [], None)
+        assert loras == ["a b.safetensors:0.5", "c.safetensors"]
+        await until(pilot, lambda: "samples of more" in text_of(app) and "being drawn" in text_of(app))
+        (drawn.run.path / drawing.NAME).write_text(json.dumps({"source": writer.run.id}))
+        await pilot.press("o")
+        await until(pilot, lambda: app.watched is not None and app.watched.run == writer.run)

@@ -89,6 +89,8 @@ class SamplesRoom(SamplesDeeds):
             self._of, self._a, self._b, self._side = watched.run.id, None, None, ""
             self.read_marks(anew=True)
         grid.empty = "No samples yet: the first are drawn before the first step. i asks for some now."
+        if watched.state.job == "sample":
+            grid.empty = "They are being drawn; loading the base comes first."
         if not watched.live:
             grid.empty = "This run drew no samples. m draws some from one of its checkpoints."
         grid.show(watched.run.path, watched.state.samples)
@@ -172,8 +174,11 @@ class SamplesRoom(SamplesDeeds):
         if action == "sample_now":
             live = watched is not None and watched.live and not self.studio.replaying
             return True if live and watched is not None and watched.state.job == "train" else None
+        if action == "source":
+            return True if watched is not None and watched.state.job == "sample" else None
         if action == "more":
-            return None
+            trained = watched is not None and watched.state.job in {"train", "sample"}
+            return True if trained and not self.studio.replaying else None
         if action in {"choose", "flip", "favourite", "note", "export"} and self.is_mounted:
             return True if self.grid.sheet.columns else None
         if action == "unflip" and self.is_mounted:

@@ -245,9 +245,44 @@ class SamplesDeeds(Room):
         self.studio.request("sample")
         self.notify("Asked for samples; they come after this step.")
 
+    def action_source(self) -> None:
+        """Back to the training that a drawing belongs to."""
+        from loratui.project.drawing import read
+        from loratui.runs.directory import RunDir
+
+        watched = self.studio.watched
+        if watched is None:
+            return
+        try:
+            source = RunDir(watched.run.path.parent / str(read(watched.run).get("source", "")))
+        except LoratuiError as error:
+            self.notify(error.message, severity="error")
+            return
+        if source.exists() and source != watched.run:
+            self.studio.observe(source)
+        else:
+            self.notify("Its training is not there any more.")
+
     def action_more(self) -> None:
-        """Draw more from a checkpoint."""
-        self.notify("Not yet.")
+        """Draw more from a checkpoint: ask what, then watch it."""
+        from loratui.project.drawing import available
+        from loratui.ui.screens.draw_more import DrawMoreDialog
+
+        watched = self.studio.watched
+        if watched is None:
+            return
+        run, sample = watched.run, self.shown
+        steps = [c.step for c in available(run)]
+        if watched.state.job == "sample":
+            steps = sorted({s.step for s in watched.state.samples if s.step})
+        chosen = str(sample.step) if sample is not None and sample.step in steps else "last"
+        prompts = [sample.prompt] if sample is not None else watched.state.prompts
+
+        def begun(new: RunDir | None) -> None:
+            if new is not None:
+                self.studio.observe(new)
+
+        self.app.push_screen(DrawMoreDialog(run, prompts, chosen, steps), begun)
 
 
 def drawn_with(path: Path) -> tuple[str, ...]:

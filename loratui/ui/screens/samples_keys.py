@@ -16,6 +16,7 @@ ACTIONS: tuple[Action, ...] = (
            "Draw more from a checkpoint: other prompts, strengths, bases and LoRAs"),
     Action("samples.export", "E", "export", "export…", "Write a web page of this run, or one picture of all"),
     Action("samples.now", "i", "sample_now", "sample now", "Let the running job draw after this step"),
+    Action("samples.source", "o", "source", "its training", "Back to the run that the checkpoints are of"),
     Action("samples.larger", "plus,equals_sign", "size(1)", "larger",
            "Larger pictures; on the page, zoom in"),
     Action("samples.smaller", "minus", "size(-1)", "smaller", "Smaller pictures; or zoom out"),
