@@ -229,7 +229,11 @@ def _tell_foreseen(plan: Plan, seen: Foreseen, out: Output) -> None:
     out.line(f"Memory on {seen.device}: {seen.peak_gib:.2f} GiB, {word}.")
     if seen.step_s:
         took = duration_text(run_seconds(plan, seen))
-        out.line(f"Time: about {took}, at {seen.step_s:.3g} s a step and {seen.sample_s:.3g} s a sample.")
+        drawn = plan.class_pictures
+        more = f" {drawn} class pictures first, {duration_text(drawn * seen.sample_s)}." if drawn else ""
+        out.line(
+            f"Time: about {took}, at {seen.step_s:.3g} s a step and {seen.sample_s:.3g} s a sample.{more}"
+        )
 
 
 def _tell_plan(plan: Plan, out: Output) -> None:

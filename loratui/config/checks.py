@@ -126,10 +126,29 @@ def _captions(config: RunConfig) -> list[Problem]:
         message = "nothing is shuffled or dropped, so there is nothing to keep in place."
         fix = {"data.keep_tokens": 0}
         found.append(info("data.keep_tokens", "nothing-shuffled", message, "Set it to 0.", fix))
-    if data.reg_dir and not data.reg_weight:
+    return found + _class_pictures(config)
+
+
+def _class_pictures(config: RunConfig) -> list[Problem]:
+    """Regularisation pictures, given or drawn."""
+    found: list[Problem] = []
+    data = config.data
+    if (data.reg_dir or data.reg_generate) and not data.reg_weight:
         message = "the regularisation pictures cost time and count nothing."
-        fix = {"data.reg_weight": 1.0}
+        fix: dict[str, object] = {"data.reg_weight": 1.0}
         found.append(warning("data.reg_weight", "reg-off", message, "Set it to 1.", fix))
+    if data.reg_dir and data.reg_generate:
+        message = "pictures of the class are taken from a folder or drawn, not both."
+        fix = {"data.reg_generate": 0}
+        found.append(error("data.reg_generate", "reg-twice", message, "Clear one of them.", fix))
+    if data.reg_generate and not data.reg_prompt.strip():
+        message = "nothing says what the pictures of the class show."
+        advice = "Set it to such as `a photo of a dog`: the class without the trigger."
+        found.append(error("data.reg_prompt", "no-reg-prompt", message, advice))
+    elif data.reg_prompt.strip() and not data.reg_generate:
+        message = "the prompt for pictures of the class does nothing while none are drawn."
+        advice, fix = "Set data.reg_generate to such as 100.", {"data.reg_generate": 100}
+        found.append(warning("data.reg_generate", "reg-prompt-off", message, advice, fix))
     return found
 
 

@@ -90,3 +90,9 @@ def with_trigger(prompt: str, trigger: str, weights: bool) -> str:
 def escaped(text: str) -> str:
     """Text as a prompt that says just this: its brackets are no weights."""
     return _BRACKETS.sub(r"\\\1", text)
+
+
+def plain(prompt: str) -> str:
+    """What a prompt says, without its weights."""
+    spoken = read(prompt)
+    return spoken if isinstance(spoken, str) else "".join(text for text, _ in spoken.pieces)

@@ -35,6 +35,26 @@ def check_pictures(
     ]  # fmt: skip
 
 
+def check_class(config: RunConfig, scan: Scan, used: int, drawn: int) -> list[Problem]:
+    """What is drawn before the training, and what is asked for in vain.
+
+    Args:
+        config: settings.
+        scan: the project's own pictures.
+        used: pictures of the class that are trained on.
+        drawn: of these, those that are not there yet.
+    """
+    asked = config.data.reg_generate
+    found: list[Problem] = []
+    if drawn:
+        message = f"the base draws {drawn} pictures of the class before the first step."
+        found.append(info("data.reg_generate", "class-drawn", message, "They serve the next runs, too."))
+    if scan.pictures and asked > used:
+        message = f"{asked} pictures of the class are asked for; {used} are enough, one for each of yours."
+        found.append(info("data.reg_generate", "class-surplus", message, "", {"data.reg_generate": used}))
+    return found
+
+
 def _count(scan: Scan, config: RunConfig, steps: int) -> list[Problem]:
     found: list[Problem] = []
     count, rank = len(scan.pictures), config.network.rank

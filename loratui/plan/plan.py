@@ -17,7 +17,7 @@ from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
 from loratui.plan.held import held_back
 from loratui.plan.memory import Memory, checkpoint_bytes, estimate
-from loratui.plan.picture_checks import check_pictures
+from loratui.plan.picture_checks import check_class, check_pictures
 from loratui.plan.sizes import Sizes, sizes
 from loratui.plan.steps import BucketPlan, bucket_plans, moments, steps_of
 
@@ -40,6 +40,7 @@ class Plan:
         buckets: the fullest first.
         saves: checkpoints written.
         pictures: sample pictures drawn.
+        class_pictures: pictures of the class that the base draws before the first step.
         sizes: of base and LoRA, None when the base is unknown.
         memory: rough estimate, None when the base is unknown.
         disk: bytes by what they are for, with `total` and `free`.
@@ -60,6 +61,7 @@ class Plan:
     disk: dict[str, int]
     config: RunConfig
     problems: tuple[Problem, ...]
+    class_pictures: int = 0
 
     @property
     def lora_bytes(self) -> int:
@@ -93,6 +95,7 @@ class Plan:
             ],
             "checkpoints": self.saves,
             "samples": self.pictures,
+            "class_pictures_to_draw": self.class_pictures,
             "lora": None
             if size is None
             else {
@@ -137,9 +140,13 @@ def plan(
     size = sizes(base, config.model.family, config.network)
     area = max((b.width * b.height for b in buckets), default=config.data.resolution**2)
     memory = estimate(config, size, area) if size else None
+    drawn = sum(not p.path.exists() for p in class_pictures) if config.data.reg_generate else 0
     disk = _disk(project, config, scan, size, saves, pictures, buckets)
+    disk["samples"] += (extra := drawn * config.data.resolution**2 * 2)
+    disk["total"] += extra
     problems = [p for p in check(config) if p.severity != "error"]
     problems += [*check_pictures(project, config, scan, buckets, steps), *_space(disk)]
+    problems += check_class(config, scan, len(class_pictures), drawn)
     return Plan(
         images=len(scan.pictures),
         repeated=sum(b.repeated for b in buckets),
@@ -154,6 +161,7 @@ def plan(
         disk=disk,
         config=config,
         problems=tuple(problems),
+        class_pictures=drawn,
     )
 
 

@@ -204,7 +204,12 @@ def _short(config: RunConfig, steps: int) -> RunConfig:
         # one process measures the share that each of several has
         memory=replace(config.memory, processes=1),
         data=replace(
-            config.data, repeats=1, reg_dir="", batch_size=config.data.batch_size // config.memory.processes
+            config.data,
+            repeats=1,
+            reg_dir="",
+            reg_generate=0,
+            reg_prompt="",
+            batch_size=config.data.batch_size // config.memory.processes,
         ),
         optimizer=replace(config.optimizer, steps=steps, warmup_steps=0, on_nan="skip"),
         objective=replace(config.objective, validation_share=0.0),

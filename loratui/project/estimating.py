@@ -106,7 +106,8 @@ def foresee(
 
 def run_seconds(plan: Plan, seen: Foreseen) -> float:
     """Seconds that a run takes at the speed that was measured, saves and samples counted; 0 without one."""
-    return plan.steps * seen.step_s + plan.pictures * seen.sample_s + plan.saves * seen.save_s
+    pictures = plan.pictures + plan.class_pictures
+    return plan.steps * seen.step_s + pictures * seen.sample_s + plan.saves * seen.save_s
 
 
 def _measured(row: Measurement, device: str) -> Foreseen:

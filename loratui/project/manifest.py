@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from loratui.config.colours import WHITE
@@ -16,7 +18,7 @@ from loratui.dataset.masks import alpha_in
 from loratui.dataset.scan import Picture, Scan, buckets_of_picture
 from loratui.errors import DatasetError
 from loratui.plan.held import held_back
-from loratui.project.regularisation import class_pictures
+from loratui.project.regularisation import class_pictures, seeds
 from loratui.project.weighing import weights
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
         | ({"weight": weighed[row["path"]]} if row["path"] in weighed else {})
         for row in rows(pictures, config, project.trigger)
     ]
-    for row in rows(class_pictures(project, config, pictures), config):
+    of_class = class_pictures(project, config, pictures)
+    for row in rows(of_class, config, seeds=seeds(config, of_class)):
         found.append(row | {"weight": config.data.reg_weight, "reg": True})
     lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in found]
     try:
@@ -66,20 +69,31 @@ def write(run: RunDir, project: Project, config: RunConfig, scan: Scan | None = 
     return len(lines)
 
 
-def rows(pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "") -> list[dict[str, Any]]:
+def rows(
+    pictures: tuple[Picture, ...], config: RunConfig, trigger: str = "",
+    seeds: Mapping[Path, int] = MappingProxyType({}),
+) -> list[dict[str, Any]]:  # fmt: skip
     """The manifest's objects: one for each picture and resolution that it is trained at.
 
     `repeats` is the folder's own: the trainer multiplies it by data.repeats. Pictures without a caption get
     the trigger. Names that are not UTF-8 survive as lone surrogates, escaped by JSON. Sizes are those after
     the turn; `turn`, `mirror`, `mask`, `paper` (behind transparent pixels) and `placed` (a crop made by
     hand) stand only where there is one.
+
+    Args:
+        pictures: to be trained on.
+        config: settings.
+        trigger: caption of pictures that have none.
+        seeds: of pictures that the trainer draws first: they have a `seed` in the place of a hash.
     """
     grids = Grids(config.data)
     found: list[dict[str, Any]] = []
     for picture in pictures:
         width, height = picture.frame.size(picture.width, picture.height)
         caption, lines = _spoken(picture, config.data)
-        digest, extra = content_hash(picture.path), _extra(picture, config)
+        seed, extra = seeds.get(picture.path), _extra(picture, config)
+        digest = content_hash(picture.path) if seed is None else ""
+        extra |= {} if seed is None else {"seed": seed}
         for bucket in buckets_of_picture(picture, grids):
             found.append(
                 {

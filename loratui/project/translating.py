@@ -9,6 +9,7 @@ from loratui.config.load import as_dict
 from loratui.config.trainers.preset import export_files
 from loratui.config.trainers.report import Folder
 from loratui.errors import LoratuiError
+from loratui.project.regularisation import class_folder
 
 if TYPE_CHECKING:
     from loratui.config.schema import RunConfig
@@ -59,6 +60,7 @@ def picture_folders(project: Project, config: RunConfig) -> list[Folder]:
         caption = next((text for top, text in captions.items() if parent.is_relative_to(top)), "")
         found.setdefault((parent, picture.repeats * config.data.repeats), caption)
     folders = [Folder(str(path), repeats, caption) for (path, repeats), caption in found.items()]
-    if config.data.reg_dir:
-        folders.append(Folder(str(project.root / config.data.reg_dir), 1, "", True))
+    of_class = class_folder(project, config)
+    if of_class is not None:
+        folders.append(Folder(str(of_class), 1, "", True))
     return folders

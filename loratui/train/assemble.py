@@ -20,7 +20,7 @@ from loratui.families.emphasis import Spoken, read, with_trigger
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
 from loratui.optim import optimizer_settings
-from loratui.train import faces
+from loratui.train import faces, prior
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache
@@ -63,6 +63,16 @@ def assemble(context: Any) -> Training:
     family, parts = load_base(info, config, placement)
     journal.write("progress", what="loading base", done=1, total=1)
 
+    place_of_cache = Path(info.project) / ".loratui" / "cache"
+    cache = Cache(place_of_cache, family, parts, placement.device)
+    adapter = None
+    if prior.undrawn(pictures):
+        journal.write("state", state="caching")
+        adapter = inject(family, parts, info, config, placement, pictures)
+        pictures = prior.draw(
+            run.manifest_path, config, family, parts, adapter, cache, placement, Caching(context), ranks
+        )
+
     checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
     prints = fingerprints(info, config, pictures, parts)
     snapshot = newest_snapshot(context, checkpoints, prints, as_dict(config))
@@ -71,14 +81,12 @@ def assemble(context: Any) -> Training:
         prompts = list(snapshot.facts.get("prompts", prompts))
 
     journal.write("state", state="caching")
-    place_of_cache = Path(info.project) / ".loratui" / "cache"
-    cache = Cache(place_of_cache, family, parts, placement.device)
     variation = Variation.from_config(config.data, config.objective.seed)
     captions = captions_ahead(config, pictures, prompts, variation)
     variants = Variants.from_config(config.data, faces_of(context, config, pictures, place_of_cache, ranks))
     cache.fill(pictures, captions, config.data.flip, Caching(context), ranks, variants)
 
-    adapter = inject(family, parts, info, config, placement, pictures)
+    adapter = adapter or inject(family, parts, info, config, placement, pictures)
     if config.network.start_from and snapshot is None:
         start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
     ranks.take_up(adapter)

@@ -29,6 +29,7 @@ class Picture:
         lines: of its caption, where one is drawn for each sample; `caption` is the first.
         placed: its crop was made by hand.
         jitter: other colours, of a version of it.
+        seed: the base draws it with this seed before the training (`train.prior`); None when it is there.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Picture:
     lines: tuple[str, ...] = ()
     placed: bool = False
     jitter: Jitter | None = None
+    seed: int | None = None
     paper: Paper = WHITE
 
     @property
@@ -105,6 +107,7 @@ def _picture(entry: dict[str, object]) -> Picture:
         held=bool(entry.get("held", False)),
         lines=tuple(str(line) for line in entry.get("lines", ())),  # type: ignore[attr-defined]
         placed=bool(entry.get("placed", False)),
+        seed=None if entry.get("seed") is None else int(entry["seed"]),  # type: ignore[call-overload]
         size=(int(entry["width"]), int(entry["height"])),  # type: ignore[call-overload]
         frame=Frame(int(entry.get("turn", 0)), bool(entry.get("mirror", False))),  # type: ignore[call-overload]
     )

@@ -77,6 +77,12 @@ class DataConfig:
     looks: relative to the project; kohya `N_class` folders and captions count. Empty for none."""
     reg_weight: float = 1.0
     """Weight of the loss on those pictures (prior preservation)."""
+    reg_generate: int = 0
+    """Draw so many pictures of the class with the base itself, before the training, instead of reg_dir; no
+    more than are seen in an epoch. They go to a folder `class` in the project and serve the next runs too."""
+    reg_prompt: str = ""
+    """What those pictures show, such as `a photo of a dog`: the class without the trigger. Drawn with the
+    samples' negative, steps, guidance and sampler, at data.resolution."""
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -117,6 +123,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "token_warmup_steps": (0, 10_000_000),
     "token_warmup_min": (0, 1000),
     "reg_weight": (0, 100),
+    "reg_generate": (0, 100_000),
 }
 POSITIVE: frozenset[str] = frozenset()
 CHOICES: dict[str, tuple[str, ...]] = {}

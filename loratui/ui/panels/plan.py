@@ -193,6 +193,9 @@ def _needs(plan: Plan, width: int, colours: Palette, moments: bool = True) -> li
         rows += _lines("samples", f"{figures.plural(plan.pictures, 'picture')}{every}", room, colours)
     else:
         rows += _lines("samples", "none", room, colours)
+    if plan.class_pictures:
+        drawn = f"{figures.plural(plan.class_pictures, 'picture')}, drawn by the base first"
+        rows += _lines("class", drawn, room, colours)
     disk = f"{figures.size(plan.disk['total'])} of {figures.size(plan.disk['free'])} free"
     tint = colours.red if plan.disk["total"] > plan.disk["free"] else colours.text
     rows.append(_line("disk", [(text.crop(disk, room), tint)], colours))
