@@ -128,15 +128,18 @@ def _twice(texts: Sequence[Text]) -> list[Finding]:
 
 
 def _identical(texts: Sequence[Text], trigger: str) -> list[Finding]:
-    same: defaultdict[str, list[str]] = defaultdict(list)
+    same: defaultdict[str, list[Text]] = defaultdict(list)
     for text in texts:
-        same[fold(text.caption.strip())].append(text.path)
+        same[fold(text.caption.strip())].append(text)
     out = []
-    for caption, paths in same.items():
-        if len(paths) < 2:
+    for caption, alike in same.items():
+        if len(alike) < 2:
             continue
+        paths = [text.path for text in alike]
         bare = bool(trigger) and caption == fold(trigger)
-        message = f"{len(paths)} captions are the same" + (": the trigger alone." if bare else ".")
+        words = " ".join(alike[0].caption.split())
+        shown = "the trigger alone." if bare else f"'{words[:47]}…'" if len(words) > 48 else f"'{words}'"
+        message = f"{len(paths)} captions are the same: {shown}"
         severity: Severity = "info" if bare else "warning"
         out.append(
             Finding(

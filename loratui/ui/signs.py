@@ -63,7 +63,7 @@ def signs(row: PictureRow, data: DataConfig, calm: frozenset[str] = INFO) -> lis
             sentence = f"Is small for its bucket: enlarged {bucket.upscale:.1f} times."
         out.append(Sign(sign, words, sentence, code in calm))
     if row.dup:
-        out.append(Sign("≈", f"{row.dup} alike", f"{row.dup} pictures look alike: keep the best."))
+        out.append(Sign("≈", f"{row.dup} alike", f"{row.dup} pictures look alike: S compares."))
     out.sort(key=lambda s: s.calm)
     if not row.frame.plain:
         out.append(Sign("⊡", "framed", f"{_framed(row.frame)} by hand; the file is as it was.", True))

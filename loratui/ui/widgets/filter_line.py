@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets import Input, Static
+from textual.widgets.input import Selection
 
 from loratui.dataset.query import FIELDS, QueryError
 from loratui.dataset.query.nodes import escape_glob
@@ -93,11 +94,12 @@ class FilterLine(Vertical):
         return cast("LoratuiApp", self.app).library
 
     def open(self, value: str | None = None) -> None:
-        """Begin to type."""
+        """Begin to type: a new filter in the place of the old one, unless a key moves the cursor first."""
         self._before = self._library.filter
         line = self.query_one("#query", Input)
         line.value = self._library.filter if value is None else value
-        line.cursor_position = len(line.value)
+        end = len(line.value)
+        line.selection = Selection(0 if value is None else end, end)
         self.add_class("-open")
         line.focus()
 
