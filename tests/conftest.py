@@ -29,3 +29,15 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import train_kit
 
     return train_kit.tiny_sdxl_base(tmp_path_factory.mktemp("sdxl") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SD3 base as a diffusers folder."""
+    return _tiny("sd3", tmp_path_factory)
+
+
+def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tiny_kit
+
+    return tiny_kit.tiny(name).make(tmp_path_factory.mktemp(name) / "base")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ from loratui.families.emphasis import Spoken, Weighted
 from loratui.families.layouts import clip
 from loratui.families.loading import CONFIGS, assemble, identity, read_json, read_tensors, weight_files
 from loratui.families.protocol import Condition, Parts
+from loratui.families.sources import Place, TextPart, find_encoder, find_tokenizer, no_encoder
 
+MARK = "text_model.encoder.layers.0.layer_norm1.weight"
 TextReader = Callable[[Path], dict[str, Tensor]]
 
 
@@ -46,6 +49,89 @@ class TextTower:
     projected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ClipPart(TextPart):
+    """A CLIP text encoder of a family whose parts may lie in different places.
+
+    Attributes:
+        key: in `Parts.text_encoders`, and the start of its modules' names in kohya files.
+    """
+
+    key: str = ""
+
+
+def part(key: str, title: str, folder: str, tokenizer: str, hint: str) -> ClipPart:
+    """CLIP as a part of a family."""
+    return ClipPart(
+        title, folder, tokenizer, MARK, hint, ("clip_text_model", "clip"), ("CLIP",), key=key
+    )  # fmt: skip
+
+
+def load_parts(
+    clips: Sequence[ClipPart], base: Path, text: Sequence[Path], projected: bool
+) -> tuple[dict[str, Callable[[], nn.Module]], dict[str, Any], list[str]]:
+    """How to read each encoder when it is needed, their tokenizers, and their content hashes.
+
+    The packaged tokenizer serves where there is none: all CLIPs have the same.
+
+    Raises:
+        BaseModelError: an encoder is nowhere, or a tokenizer cannot be read.
+    """
+    loaders: dict[str, Callable[[], nn.Module]] = {}
+    tokenizers: dict[str, Any] = {}
+    identities: list[str] = []
+    for clip_part in clips:
+        place = find_encoder(clip_part, base, text)
+        if place is None:
+            raise no_encoder(clip_part, base)
+        folder = find_tokenizer(clip_part, base, text)
+        loaders[clip_part.key] = partial(load_place, place, projected)
+        tokenizers[clip_part.key] = _tokenizer(folder, "!" if clip_part.hint == "clip_g" else "<|endoftext|>")
+        config = read_json(place.folder / "config.json") if place.folder is not None else {}
+        files = weight_files(place.folder) if place.folder is not None else [cast(Path, place.file)]
+        own = [p for p in sorted(folder.iterdir()) if p.is_file()] if folder is not None else []
+        identities.append(identity([*files, *own], config, place.prefix))
+    return loaders, tokenizers, identities
+
+
+def load_place(place: Place, projected: bool) -> nn.Module:
+    """A frozen fp32 encoder from a folder or from a file's tensors under transformers' names.
+
+    Raises:
+        BaseModelError: something is missing or does not fit.
+    """
+    if place.folder is not None:
+        tensors = read_tensors(weight_files(place.folder))
+        config = read_json(place.folder / "config.json")
+    else:
+        tensors = read_tensors([cast(Path, place.file)], place.prefix)
+        config = {"hidden_act": "quick_gelu", "eos_token_id": 2}
+    tensors = {clip.plain(n): t for n, t in tensors.items()}
+    if place.folder is None:
+        infer(tensors, config)
+        if config["hidden_size"] >= 1280:
+            config["hidden_act"] = "gelu"
+        if projected and "text_projection.weight" not in tensors:
+            # ComfyUI's files of CLIP-L leave out a projection that is the identity.
+            tensors["text_projection.weight"] = torch.eye(config["hidden_size"])
+            config["projection_dim"] = config["hidden_size"]
+    return build(tensors, config, projected)
+
+
+def _tokenizer(folder: Path | None, pad: str) -> Any:
+    if folder is None:
+        return CLIPTokenizer.from_pretrained(
+            CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=pad, model_max_length=77
+        )
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"The tokenizer in {folder} cannot be read: {str(error).splitlines()[0]}.",
+            "Download the base model again, it is incomplete.",
+        ) from error
+
+
 def load_from_folder(base: Path, tower: TextTower) -> tuple[nn.Module, Any, str]:
     """Encoder, tokenizer and content hash from a diffusers folder.
 
@@ -56,13 +142,7 @@ def load_from_folder(base: Path, tower: TextTower) -> tuple[nn.Module, Any, str]
     config = read_json(base / tower.folder / "config.json")
     text = build({clip.plain(k): v for k, v in read_tensors(files).items()}, config, tower.projected)
     folder = base / tower.tokenizer
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"The tokenizer in {folder} cannot be read: {str(error).splitlines()[0]}.",
-            "Download the base model again, it is incomplete.",
-        ) from error
+    tokenizer = _tokenizer(folder, tower.pad)
     own = [p for p in sorted(folder.iterdir()) if p.is_file()]
     return text, tokenizer, identity([*files, *own], config)
 
@@ -77,9 +157,7 @@ def load_from_file(base: Path, configs: Path, tower: TextTower) -> tuple[nn.Modu
     tensors = tower.read(base)
     infer(tensors, config)
     text = build(tensors, config, tower.projected)
-    tokenizer = CLIPTokenizer.from_pretrained(
-        CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=tower.pad, model_max_length=77
-    )
+    tokenizer = _tokenizer(None, tower.pad)
     return text, tokenizer, identity([base], config, "text")
 
 

@@ -231,12 +231,15 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
             "The file holds no VAE.", "Take a full checkpoint, or name a VAE with model.vae."
         )
     layers = 1 + max(int(n.split(".")[4]) for n in shapes if n.startswith("encoder.down.0.block."))
+    quantises = "post_quant_conv.weight" in shapes  # SD3's and FLUX.1's do not
     return config | {
         "block_out_channels": [shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)],
         "layers_per_block": layers,
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "latent_channels": shapes["post_quant_conv.weight"][0],
+        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "use_quant_conv": quantises,
+        "use_post_quant_conv": quantises,
     }
 
 
@@ -246,6 +249,14 @@ def encode_pictures(parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     scale = parts.vae.config.scaling_factor
     shift = getattr(parts.vae.config, "shift_factor", None) or 0.0
     return (posterior.mean - shift) * scale, posterior.std * scale
+
+
+def decode_latents(parts: Parts, latents_BCHW: Tensor) -> Tensor:
+    """See `Family.decode_latents`."""
+    shift = getattr(parts.vae.config, "shift_factor", None) or 0.0
+    scaled = latents_BCHW / parts.vae.config.scaling_factor
+    pixels: Tensor = parts.vae.decode(scaled + shift if shift else scaled, return_dict=False)[0]
+    return pixels
 
 
 def predict(parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:

@@ -5,55 +5,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from loratui.errors import BaseModelError, Problem, WeightsError
+from loratui.families import marks
+from loratui.families.detected import Detected, component, count, json_of, refused
 from loratui.weights.header import Header, read_header
 
-Layout = Literal["diffusers", "original", "unknown"]
+__all__ = ["Detected", "detect", "locate"]
+
 UNET = "model.diffusion_model."
-_SUPPORTED = "SD1.x, SD2.x and SDXL bases can be trained."
+_SUPPORTED = "`loratui families` lists what can be trained."
 _REFINER = (
     "The refiner only finishes pictures of the base at low noise, and no program loads a LoRA into it:"
     " train on the SDXL base."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Detected:
-    """What a base is.
-
-    Attributes:
-        family: `sd15`, `sd2`, `sdxl`, or empty when it cannot be trained.
-        layout: diffusers folder, or single file in the original layout.
-        prediction: `epsilon` or `v_prediction`; a guess for single SD2 files (then `problems` says so).
-        stated: whether the base itself says what it predicts.
-        problems: why it cannot be trained (errors), and what to mind (warnings).
-        parameters: weights of the denoiser.
-        bytes: size of all weights on disk.
-        latent_factor: px per latent px.
-        what: the model in words, also when it cannot be trained.
-    """
-
-    family: str = ""
-    layout: Layout = "unknown"
-    prediction: str = ""
-    stated: bool = False
-    problems: tuple[Problem, ...] = field(default=())
-    parameters: int = 0
-    bytes: int = 0
-    latent_factor: int = 8
-    what: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it can be trained."""
-        return bool(self.family) and not any(p.severity == "error" for p in self.problems)
 
 
 def locate(base: str, relative_to: Path | None = None) -> Path:
@@ -106,24 +75,7 @@ def detect(path: Path) -> Detected:
             return _detect_folder(path)
         return _detect_file(path)
     except (BaseModelError, WeightsError) as error:
-        return _refused("unreadable", error.message, error.advice)
-
-
-def _refused(code: str, message: str, advice: str, what: str = "", layout: Layout = "unknown") -> Detected:
-    problem = Problem("model.base", code, "error", message, advice=advice)
-    return Detected(layout=layout, problems=(problem,), what=what)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BaseModelError(
-            f"{path} is missing.", "Download the base model again, it is incomplete."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BaseModelError(f"{path} cannot be read: {error}.", "Download the base model again.") from error
-    return found if isinstance(found, dict) else {}
+        return refused("unreadable", error.message, error.advice)
 
 
 _OTHER_PIPELINES = {
@@ -145,35 +97,36 @@ def _detect_folder(path: Path) -> Detected:
             advice = f"Name the file itself, such as {inside[0]}."
         else:
             advice = "Name a folder that holds model_index.json, or a single .safetensors file."
-        return _refused(
-            "not-a-model", f"{path} is not a diffusers model: it has no model_index.json.", advice
-        )
-    pipeline = str(_json(path / "model_index.json").get("_class_name", ""))
+        return refused("not-a-model", f"{path} is not a diffusers model: it has no model_index.json.", advice)
+    pipeline = str(json_of(path / "model_index.json").get("_class_name", ""))
+    row = marks.of_pipeline(pipeline)
+    if row is not None:
+        return marks.detect_folder(path, row)
     for start, title in _OTHER_PIPELINES.items():
         if pipeline.startswith(start):
-            return _refused("other-family", f"{path} is a {title} model.", _SUPPORTED, title, "diffusers")
+            return refused("other-family", f"{path} is a {title} model.", _SUPPORTED, title, "diffusers")
     if pipeline.startswith("StableDiffusionXL") and not (path / "text_encoder" / "config.json").is_file():
-        return _refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "diffusers")
+        return refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "diffusers")
     if not pipeline.startswith("StableDiffusion"):
-        return _refused(
+        return refused(
             "other-family", f"{path} holds a {pipeline or 'nameless'} pipeline.", _SUPPORTED, pipeline
         )
-    unet = _json(path / "unet" / "config.json")
-    text = _json(path / "text_encoder" / "config.json")
-    vae = _json(path / "vae" / "config.json")
-    scheduler = _json(path / "scheduler" / "scheduler_config.json")
+    unet = json_of(path / "unet" / "config.json")
+    text = json_of(path / "text_encoder" / "config.json")
+    vae = json_of(path / "vae" / "config.json")
+    scheduler = json_of(path / "scheduler" / "scheduler_config.json")
     xl = pipeline.startswith("StableDiffusionXL") or bool(unet.get("projection_class_embeddings_input_dim"))
     for part in ("tokenizer", "tokenizer_2") if xl else ("tokenizer",):
         if not (path / part).is_dir():
-            return _refused("incomplete", f"{path / part} is missing.", "Download the base model again.")
+            return refused("incomplete", f"{path / part} is missing.", "Download the base model again.")
     if str(scheduler.get("_class_name", "")).startswith("EDM"):
-        return _refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
+        return refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
     channels = int(unet.get("in_channels") or 4)
     refusal = _channels_refusal(path, channels, int(vae.get("latent_channels") or 4))
     if refusal is not None:
         return refusal
     headers: dict[str, list[Header]] = {
-        part: _component(path / part)
+        part: component(path / part)
         for part in ("unet", "vae", "text_encoder", *(("text_encoder_2",) if xl else ()))
     }
     width = unet.get("cross_attention_dim")
@@ -188,29 +141,10 @@ def _detect_folder(path: Path) -> Detected:
         layout="diffusers",
         prediction=str(scheduler.get("prediction_type") or "epsilon"),
         stated=bool(scheduler.get("prediction_type")),
-        parameters=sum(_count(h, "") for h in headers["unet"]),
+        parameters=sum(count(h, "") for h in headers["unet"]),
         bytes=sum(h.size for found in headers.values() for h in found),
         latent_factor=2 ** (len(vae.get("block_out_channels") or (0, 0, 0, 0)) - 1),
         what=what,
-    )
-
-
-def _component(folder: Path) -> list[Header]:
-    for stem in ("diffusion_pytorch_model", "model"):
-        for variant in ("", ".fp16", ".bf16", ".non_ema"):
-            if (folder / f"{stem}{variant}.safetensors").is_file():
-                return [read_header(folder / f"{stem}{variant}.safetensors")]
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                shards = sorted(set((_json(index).get("weight_map") or {}).values()))
-                return [read_header(folder / str(name)) for name in shards]
-    if list(folder.glob("*.bin")) or list(folder.glob("*.ckpt")):
-        raise BaseModelError(
-            f"{folder} holds only pickled weights.",
-            "Convert them to .safetensors: opening a pickle can run code.",
-        )
-    raise BaseModelError(
-        f"{folder} holds no .safetensors weights.", "Download the base model again, it is incomplete."
     )
 
 
@@ -226,44 +160,36 @@ def _channels_refusal(path: Path, channels: int, latent_channels: int) -> Detect
     else:
         what = f"a variant with {channels} input channels"
     advice = "Take the plain base model; its LoRA also loads in the variant."
-    return _refused("variant", f"{path} is {what}.", advice, what)
-
-
-def _count(header: Header, prefix: str) -> int:
-    total = 0
-    for name, info in header.tensors.items():
-        if name.startswith(prefix):
-            n = 1
-            for side in info.shape:
-                n *= side
-            total += n
-    return total
+    return refused("variant", f"{path} is {what}.", advice, what)
 
 
 def _detect_file(path: Path) -> Detected:
     if path.suffix.lower() in {".ckpt", ".pt", ".pth", ".bin"}:
-        return _refused(
+        return refused(
             "pickle",
             f"{path} is a pickled checkpoint, which can run code when it is opened.",
             "Take the .safetensors file of the same model.",
         )
     header = read_header(path)
     names = header.tensors
+    row = marks.of_file(header)
+    if row is not None:
+        return marks.detect_file(path, header, row)
     other = _other_file(names, header)
     if other == _REFINER:
-        return _refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "original")
+        return refused("refiner", f"{path} is the SDXL refiner.", _REFINER, "the SDXL refiner", "original")
     if other:
-        return _refused("other-family", f"{path} is {other}.", _SUPPORTED, other, "original")
+        return refused("other-family", f"{path} is {other}.", _SUPPORTED, other, "original")
     if not any(name.startswith(UNET + "input_blocks.0.0.") for name in names):
-        return _refused("not-a-model", f"{path} holds no Stable Diffusion U-Net.", _SUPPORTED)
+        return refused("not-a-model", f"{path} holds no Stable Diffusion U-Net.", _SUPPORTED)
     if any(name.endswith(".scale_weight") or name == "scaled_fp8" for name in names):
-        return _refused(
+        return refused(
             "scaled-fp8",
             f"{path} holds fp8 weights with scales beside them.",
             "Take the fp16 or bf16 file, or one whose fp8 weights are unscaled.",
         )
     if "edm_mean" in names or "edm_vpred.sigma_max" in names:
-        return _refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
+        return refused("variant", f"{path} was trained with EDM's noise levels.", _SUPPORTED, "an EDM model")
     if any(name.startswith("conditioner.embedders.1.model.") for name in names):
         family, what = "sdxl", "Stable Diffusion XL"
     elif any(name.startswith("cond_stage_model.model.") for name in names):
@@ -271,7 +197,7 @@ def _detect_file(path: Path) -> Detected:
     elif any(name.startswith("cond_stage_model.transformer.") for name in names):
         family, what = "sd15", "Stable Diffusion 1.x"
     else:
-        return _refused(
+        return refused(
             "incomplete",
             f"{path} holds a U-Net without a text encoder.",
             "Take a full checkpoint: U-Net, VAE and text encoder in one file.",
@@ -309,7 +235,7 @@ def _detect_file(path: Path) -> Detected:
         prediction=prediction,
         stated="v_pred" in header.tensors or "modelspec.prediction_type" in header.metadata,
         problems=tuple(problems),
-        parameters=_count(header, UNET),
+        parameters=count(header, UNET),
         bytes=header.size,
         latent_factor=2 ** (len(levels) - 1) if levels else 8,
         what=what,

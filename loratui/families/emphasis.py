@@ -33,6 +33,11 @@ Spoken = str | Weighted
 """What an encoder reads: a caption, or a prompt with weights."""
 
 
+def plain(spoken: Spoken) -> str:
+    """The words alone, for encoders that know no weights."""
+    return spoken if isinstance(spoken, str) else "".join(text for text, _ in spoken.pieces)
+
+
 def read(prompt: str) -> Spoken:
     """A prompt with its weights; plain text where there are none, with brackets that are escaped as brackets.
 

@@ -1,7 +1,8 @@
 """The handful of questions a model family answers; the training loop asks nothing else of it.
 
-A family is one module with a `FAMILY` object that satisfies `Family`. To add one: write the module, add a
-row to `families.spec.FAMILIES`; tests/contract/test_family_contract.py then runs on it by itself.
+A family is one module with a `FAMILY` object that satisfies `Family`. To add one: copy
+`families/_template.py`, which says when each method is called, and add a row to `families.spec.FAMILIES`; the
+contract tests then run on it by themselves.
 
 Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, D features.
 """
@@ -9,7 +10,7 @@ Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,46 @@ from loratui.families.spec import family_spec
 
 Size = tuple[int, int]
 Condition = dict[str, Tensor]
-"""What a caption becomes, without batch axis: tensors by name (`prompt_embeds` of shape [L, D], ...)."""
+"""What a caption becomes, without batch axis: tensors by name (`prompt_embeds` of shape [L, D], ...).
+
+Tensors of one name may differ in their first axis from caption to caption: `stack` fills up with zeros, so a
+mask of ones beside them says in a batch where each one ends.
+"""
+
+
+class LazyModules(Mapping[str, nn.Module]):
+    """Networks that are read when they are first asked for, and may be let go of again.
+
+    Text encoders of several gigabytes: once all captions are in the cache, none is read any more.
+    """
+
+    def __init__(self, loaders: Mapping[str, Callable[[], nn.Module]]) -> None:
+        """Remember how to read each."""
+        self._loaders = dict(loaders)
+        self._loaded: dict[str, nn.Module] = {}
+
+    def __getitem__(self, key: str) -> nn.Module:
+        if key not in self._loaded:
+            self._loaded[key] = self._loaders[key]()
+        return self._loaded[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._loaders
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaders)
+
+    def __len__(self) -> int:
+        return len(self._loaders)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Those that are in memory now."""
+        return tuple(self._loaded)
+
+    def release(self) -> None:
+        """Let go of all."""
+        self._loaded.clear()
 
 
 @dataclass(slots=True)
@@ -33,20 +73,24 @@ class Parts:
     Attributes:
         denoiser: the network the LoRA goes into, frozen.
         vae: the picture codec, frozen, fp32.
-        text_encoders: by their kohya prefix (`lora_te`), frozen, fp32.
+        text_encoders: by their kohya prefix (`lora_te`), frozen; fp32, or large ones in bf16 and lazily.
         tokenizers: by the same keys.
         scheduler: the base's scheduler config.
-        prediction: `epsilon` or `v_prediction`.
+        prediction: `epsilon`, `v_prediction`, or `flow` for the velocity of a rectified flow.
         latent_factor: px per latent px.
         latent_channels: channels of a latent.
         vae_identity: content hash of codec weights and settings; keys the latent cache.
         text_identity: content hash of text encoders and tokenizers; keys the embedding cache.
         base_hash: content hash of the denoiser's weights, for the file's metadata and resume checks.
+        patch: latent px per side that the denoiser takes as one token; sides are multiples of
+            latent_factor * patch.
+        guidance: what distilled models with a guidance input are told in training.
+        extras: what the family itself keeps.
     """
 
     denoiser: nn.Module
     vae: nn.Module
-    text_encoders: dict[str, nn.Module]
+    text_encoders: Mapping[str, nn.Module]
     tokenizers: dict[str, Any]
     scheduler: dict[str, Any]
     prediction: str
@@ -55,7 +99,22 @@ class Parts:
     vae_identity: str
     text_identity: str
     base_hash: str
+    patch: int = 1
+    guidance: float = 1.0
     extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def side_px(self) -> int:
+        """What the sides of every picture are multiples of."""
+        return self.latent_factor * self.patch
+
+    def put_text_away(self) -> None:
+        """Free the device, and the memory where encoders can be read again, until text is encoded anew."""
+        if isinstance(self.text_encoders, LazyModules):
+            self.text_encoders.release()
+            return
+        for encoder in self.text_encoders.values():
+            encoder.to("cpu")
 
     def networks(self) -> Iterator[nn.Module]:
         """Every module that holds weights."""
@@ -65,13 +124,20 @@ class Parts:
 
 
 class Family(Protocol):
-    """What the trainer asks. Calls happen in the order of the methods, the last four at any time."""
+    """What the trainer asks. Calls happen in the order of the methods, the last four at any time.
+
+    Attributes:
+        name: as in the table of families.
+        empty: the caption that stands for none: of samples without negative, and of dropped captions.
+    """
 
     name: str
+    empty: str
 
     def load(
-        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None
-    ) -> Parts:
+        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None,
+        text: Sequence[Path] = (),
+    ) -> Parts:  # fmt: skip
         """Load a diffusers folder or a single file from the disk only; everything frozen and on the CPU.
 
         Args:
@@ -79,6 +145,7 @@ class Family(Protocol):
             dtype: what the denoiser is held in; codec and text encoders are fp32.
             prediction: `auto` reads it from the base.
             vae: another codec to take.
+            text: folders and files with the text encoders and tokenizers that the base lacks.
 
         Raises:
             BaseModelError: a component is missing or does not fit; the message names it.
@@ -87,8 +154,14 @@ class Family(Protocol):
     def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents, each [B, C, H, W], for pixels in -1..1."""
 
+    def decode_latents(self, parts: Parts, latents_BCHW: Tensor) -> Tensor:
+        """Pixels in about -1..1, [B, 3, H, W], of scaled latents: the way back from `encode_pictures`."""
+
     def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
-        """Conditions of captions or weighted prompts, on the CPU in fp32, each as if it were alone."""
+        """Conditions of captions or weighted prompts, each as if it were alone.
+
+        On the CPU in fp32, or in the precision of large encoders that are held in bf16.
+        """
 
     def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same with a leading batch axis, on the encoders' device and with gradients: to train them."""
@@ -103,13 +176,33 @@ class Family(Protocol):
         """
 
     def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
-        """The denoiser's output for a batch; `condition` has a leading batch axis here."""
+        """The denoiser's output for a batch; `condition` has a leading batch axis here.
+
+        Timesteps are whole numbers 0 .. 999, of flow models 1000 sigma as floats. What the denoiser packs
+        (tokens of latent patches, ids of places) is packed and unpacked here.
+        """
 
     def pipeline(self, parts: Parts, sampler: str) -> Any:
         """A diffusers pipeline over these very parts (nothing is copied), with a fresh scheduler."""
 
-    def pipeline_inputs(self, prompt: Condition, negative: Condition) -> dict[str, Tensor]:
-        """Keyword arguments of the pipeline call for one prompt, with a leading batch axis of 1."""
+    def pipeline_inputs(
+        self, parts: Parts, prompt: Condition, negative: Condition, guidance: float
+    ) -> dict[str, Any]:
+        """Keyword arguments of the pipeline call for one prompt.
+
+        Tensors have a leading batch axis of 1 and lists one entry; several prompts are joined along it. Other
+        values, such as the guidance under the pipeline's name for it, are the same for all.
+        """
+
+    def pipeline_latents(self, parts: Parts, latents: Tensor, width: int, height: int) -> Tensor:
+        """Latents that the pipeline gives with output_type="latent", as `decode_latents` takes them.
+
+        Args:
+            parts: the loaded base.
+            latents: of one picture or more, packed as the pipeline has them.
+            width: of the picture in px.
+            height: of the picture in px.
+        """
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Names of the modules that get an update for a `network.target`."""
@@ -151,7 +244,14 @@ def load_family(name: str) -> Family:
 
 
 def stack(conditions: Sequence[Condition], device: torch.device) -> Condition:
-    """Batch conditions along a new first axis and move them to the device."""
+    """Batch conditions along a new first axis and move them to the device, shorter ones filled with zeros."""
     return {
-        key: torch.stack([c[key] for c in conditions]).to(device, non_blocking=True) for key in conditions[0]
+        key: _stacked([c[key] for c in conditions]).to(device, non_blocking=True) for key in conditions[0]
     }
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    if tensors[0].dim() and len({t.shape[0] for t in tensors}) > 1:
+        longest = max(t.shape[0] for t in tensors)
+        tensors = [torch.cat([t, t.new_zeros(longest - t.shape[0], *t.shape[1:])]) for t in tensors]
+    return torch.stack(tensors)

@@ -20,6 +20,7 @@ class StableDiffusion2:
     """See `families.protocol.Family` for what each method promises."""
 
     name = "sd2"
+    empty = ""
     towers = (
         # Trained on the output of the last layer but one: the last one stored is never run.
         TextTower(
@@ -29,9 +30,10 @@ class StableDiffusion2:
     )  # fmt: skip
 
     def load(
-        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None
-    ) -> Parts:
-        """Load a folder or a single file from the disk."""
+        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None,
+        text: Sequence[Path] = (),
+    ) -> Parts:  # fmt: skip
+        """Load a folder or a single file from the disk; both have their text encoders in them."""
         if base.is_dir():
             return clip_unet.load_folder(base, self.towers, dtype, prediction, vae)
         return clip_unet.load_single(base, "sd2", self.towers, self._heads, dtype, prediction, vae)
@@ -43,6 +45,10 @@ class StableDiffusion2:
     def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents."""
         return clip_unet.encode_pictures(parts, pixels_BCHW)
+
+    def decode_latents(self, parts: Parts, latents_BCHW: Tensor) -> Tensor:
+        """Pixels of scaled latents."""
+        return clip_unet.decode_latents(parts, latents_BCHW)
 
     def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
         """The text encoder's last hidden states."""
@@ -64,9 +70,15 @@ class StableDiffusion2:
         """A StableDiffusionPipeline over these parts."""
         return sampling.stable_diffusion_pipeline(parts, sampler)
 
-    def pipeline_inputs(self, prompt: Condition, negative: Condition) -> dict[str, Tensor]:
-        """Embeddings under the pipeline's names."""
-        return sampling.embeddings(prompt, negative)
+    def pipeline_inputs(
+        self, parts: Parts, prompt: Condition, negative: Condition, guidance: float
+    ) -> dict[str, Any]:
+        """Embeddings and guidance under the pipeline's names."""
+        return sampling.embeddings(prompt, negative) | {"guidance_scale": guidance}
+
+    def pipeline_latents(self, parts: Parts, latents: Tensor, width: int, height: int) -> Tensor:
+        """As they are."""
+        return latents
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of the transformer blocks."""

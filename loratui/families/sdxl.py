@@ -25,6 +25,7 @@ class StableDiffusionXL:
     """See `families.protocol.Family` for what each method promises."""
 
     name = "sdxl"
+    empty = ""
     towers = (
         TextTower(
             "lora_te1", "text_encoder", "tokenizer", "<|endoftext|>",
@@ -38,9 +39,10 @@ class StableDiffusionXL:
     )  # fmt: skip
 
     def load(
-        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None
-    ) -> Parts:
-        """Load a folder or a single file from the disk."""
+        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None,
+        text: Sequence[Path] = (),
+    ) -> Parts:  # fmt: skip
+        """Load a folder or a single file from the disk; both have their text encoders in them."""
         if base.is_dir():
             return clip_unet.load_folder(base, self.towers, dtype, prediction, vae)
         return clip_unet.load_single(base, "sdxl", self.towers, self._heads, dtype, prediction, vae)
@@ -52,6 +54,10 @@ class StableDiffusionXL:
     def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the scaled latents."""
         return clip_unet.encode_pictures(parts, pixels_BCHW)
+
+    def decode_latents(self, parts: Parts, latents_BCHW: Tensor) -> Tensor:
+        """Pixels of scaled latents."""
+        return clip_unet.decode_latents(parts, latents_BCHW)
 
     def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
         """Hidden states of both text encoders side by side, and the second one's pooled output.
@@ -92,9 +98,15 @@ class StableDiffusionXL:
         """A StableDiffusionXLPipeline over these parts."""
         return sampling.stable_diffusion_xl_pipeline(parts, sampler)
 
-    def pipeline_inputs(self, prompt: Condition, negative: Condition) -> dict[str, Tensor]:
-        """Embeddings under the pipeline's names."""
-        return sampling.embeddings(prompt, negative)
+    def pipeline_inputs(
+        self, parts: Parts, prompt: Condition, negative: Condition, guidance: float
+    ) -> dict[str, Any]:
+        """Embeddings and guidance under the pipeline's names."""
+        return sampling.embeddings(prompt, negative) | {"guidance_scale": guidance}
+
+    def pipeline_latents(self, parts: Parts, latents: Tensor, width: int, height: int) -> Tensor:
+        """As they are."""
+        return latents
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of the transformer blocks, and with full+conv of the residual blocks."""

@@ -1,8 +1,12 @@
-"""What menus and the plan need to know of a family, without importing it."""
+"""What menus, detection and the plan need to know of a family, without importing it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Layers = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +18,21 @@ class FamilySpec:
         title: for people.
         module: dotted module that implements it (torch inside); loaded only in a job.
         resolution: the resolution the base was trained at, in px.
-        latent_factor: picture px per latent px, the divisor of every bucket side.
+        latent_factor: picture px per latent px.
         blocks: how many modules `Family.blocks` finds in a base of true size.
         notes: one line on what to mind.
+        flow: it predicts the velocity of a rectified flow, not noise: see `train.flow`.
+        patch: latent px per side of a token; bucket sides are multiples of latent_factor * patch.
+        files: form of the files a run exports, `kohya` or `peft`.
+        networks: the types of network that it trains; empty for all.
+        trains_text: its text encoders, or some of them, can be trained, and get new tokens.
+        pipelines: `_class_name` in model_index.json of its diffusers folders; the classic families have
+            rules of their own in `families.detect`.
+        marks: tensors that all of its files hold, without prefix.
+        unlike: tensors that another family's files hold beside the same marks.
+        layers: network.target -> ends of the names of diffusers' layers that get an update.
+        parameters: numbers of the denoiser of the (smallest) true model; 0 where a table counts them.
+        others: numbers of codec and text encoders.
     """
 
     name: str
@@ -26,7 +42,37 @@ class FamilySpec:
     latent_factor: int
     blocks: int
     notes: str = ""
+    flow: bool = False
+    patch: int = 1
+    files: Literal["kohya", "peft"] = "kohya"
+    networks: tuple[str, ...] = ()
+    trains_text: bool = True
+    pipelines: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    layers: Layers = field(default_factory=dict)
+    parameters: int = 0
+    others: int = 0
 
+    @property
+    def side_px(self) -> int:
+        """What the sides of every bucket are multiples of."""
+        return self.latent_factor * self.patch
+
+
+def _targets(attention: tuple[str, ...], mlp: tuple[str, ...], more: tuple[str, ...]) -> Layers:
+    """The three targets of transformers, each with the one before; they have no convolutions."""
+    return {
+        "attention": attention, "attention+mlp": attention + mlp, "full": attention + mlp + more,
+        "full+conv": attention + mlp + more,
+    }  # fmt: skip
+
+
+_JOINT = (
+    ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0",
+    ".attn.add_q_proj", ".attn.add_k_proj", ".attn.add_v_proj", ".attn.to_add_out",
+)  # fmt: skip
+_JOINT_MLP = (".ff.net.0.proj", ".ff.net.2", ".ff_context.net.0.proj", ".ff_context.net.2")
 
 FAMILIES: tuple[FamilySpec, ...] = (
     FamilySpec("sd15", "Stable Diffusion 1.x", "loratui.families.sd15", 512, 8, 38, "epsilon, CLIP ViT-L/14"),
@@ -47,6 +93,29 @@ FAMILIES: tuple[FamilySpec, ...] = (
         8,
         87,
         "epsilon or v-prediction, two text encoders, told of sizes and crops; the refiner is refused",
+    ),
+    FamilySpec(
+        "sd3",
+        "Stable Diffusion 3 and 3.5",
+        "loratui.families.sd3",
+        1024,
+        8,
+        24,
+        "rectified flow; CLIP-L, CLIP-G and T5, without T5 where the base has none",
+        flow=True,
+        patch=2,
+        files="peft",
+        networks=("lora",),
+        trains_text=False,
+        pipelines=("StableDiffusion3Pipeline",),
+        marks=("joint_blocks.0.x_block.attn.qkv.weight", "y_embedder.mlp.0.weight"),
+        layers=_targets(
+            (*_JOINT, ".attn2.to_q", ".attn2.to_k", ".attn2.to_v", ".attn2.to_out.0"),
+            _JOINT_MLP,
+            (".norm1.linear", ".norm1_context.linear"),
+        ),
+        parameters=2_028_328_000,
+        others=5_700_000_000,
     ),
 )
 

@@ -66,12 +66,14 @@ def finish(training: Any) -> None:
         end(training)
         return
     path = context.run.export_dir / f"{config.saving.name or training.info.name}.safetensors"
-    size = export_lora(
-        path, training.adapter.network_tensors(), config.saving.dtype, training.metadata(training.step)
-    )
+    metadata = training.metadata(training.step)
+    if training.adapter.dotted:
+        metadata.pop("ss_network_alpha", None)  # the file's own scale is 1
+    size = export_lora(path, training.adapter.network_tensors(), config.saving.dtype, metadata)
     relative = path.relative_to(root).as_posix()
     spec = network_spec(config.network.kind)
-    journal.write("exported", path=relative, format=spec.format if spec else "kohya", bytes=size)
+    form = "peft" if training.adapter.dotted or (spec and spec.format == "peft") else "kohya"
+    journal.write("exported", path=relative, format=form, bytes=size)
     journal.write("progress", what="verifying", done=0, total=1)
     found = verify_file(path)
     journal.write("progress", what="verifying", done=1, total=1)

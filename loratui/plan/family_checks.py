@@ -10,6 +10,7 @@ from loratui.config.schema import RunConfig
 from loratui.errors import Problem
 from loratui.families.detect import Detected
 from loratui.families.spec import family_spec
+from loratui.plan.flow_checks import check_flow
 
 _TRUE_SIZE = 100_000_000
 """Bases with fewer weights than this are models to try things on, of any resolution."""
@@ -28,7 +29,7 @@ def check_family(config: RunConfig, family: str, base: Path, found: Detected) ->
     spec = family_spec(family)
     if spec is None:
         return []
-    problems: list[Problem] = []
+    problems: list[Problem] = check_flow(config, spec)
     side, own = config.data.resolution, spec.resolution
     if found.parameters >= _TRUE_SIZE and not 0.6 * own <= side <= 1.6 * own:
         way = "below" if side < own else "above"
@@ -39,11 +40,11 @@ def check_family(config: RunConfig, family: str, base: Path, found: Detected) ->
         if config.data.min_bucket > own:
             fix["data.min_bucket"] = own // 2
         problems.append(warning("data.resolution", "resolution-off", message, f"{own} is usual.", fix))
-    if config.model.clip_skip > 1 and family != "sd15":
+    if config.model.clip_skip > 1 and family != "sd15" and not spec.flow:
         message = f"{spec.title} has its layer chosen already; skipping more makes prompts mean less."
         one = {"model.clip_skip": 1}
         problems.append(warning("model.clip_skip", "clip-skip-off", message, "Set it to 1.", one))
-    return problems + _prediction(config, base, found)
+    return problems if spec.flow else problems + _prediction(config, base, found)
 
 
 def _prediction(config: RunConfig, base: Path, found: Detected) -> list[Problem]:

@@ -242,7 +242,7 @@ def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[P
     """The family to train as, and what speaks against it."""
     from loratui.families.spec import FAMILIES, family_spec
 
-    problems = list(found.problems)
+    problems = [p for p in (_given(p, found, config) for p in found.problems) if p is not None]
     wanted = config.model.family
     if wanted != "auto":
         if family_spec(wanted) is None:
@@ -260,6 +260,16 @@ def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[P
             Problem("model.base", "unknown-base", "error", message, advice="`loratui families` lists them.")
         )
     return found.family, problems
+
+
+def _given(problem: Problem, found: Detected, config: RunConfig) -> Problem | None:
+    """A part that the base lacks: no problem where the settings name it, an error for flow models."""
+    named = {"no-vae": config.model.vae, "no-text": config.model.text}
+    if problem.code not in named:
+        return problem
+    if named[problem.code]:
+        return None
+    return replace(problem, severity="error") if found.prediction == "flow" else problem
 
 
 def has_cuda() -> bool:

@@ -20,6 +20,7 @@ from loratui.config.patterns import last_match, unused
 from loratui.config.schema import NetworkConfig
 from loratui.errors import ConfigError
 from loratui.families.protocol import Family, Parts
+from loratui.families.spec import family_spec
 from loratui.train.networks.protocol import NAME, Network, Plan, load_network
 from loratui.train.stateless import generator
 from loratui.train.tokens import Tokens
@@ -54,7 +55,8 @@ class Adapter:
 
     Attributes:
         slots: updated modules, the denoiser's first, in the networks' order.
-        layers: name in files -> peft layer.
+        layers: host and module -> peft layer.
+        dotted: files have PEFT's names, not kohya's.
         drops: whether there are random dropouts.
         trains_text: whether text encoders are among the hosts.
     """
@@ -78,6 +80,8 @@ class Adapter:
                 f"The base has no layer for network.target = {config.target!r}.", "Choose another target."
             )
         alone = self.tokens is not None and config.tokens_only
+        spec = family_spec(family.name)
+        self.dotted = spec is not None and spec.files == "peft"
         self.slots = [] if alone else self._inject(family, UNET, parts.denoiser, targets)
         if config.text_encoder:
             for key, encoder in parts.text_encoders.items():
@@ -91,8 +95,30 @@ class Adapter:
             self.network.initialise(slot.layer, config, generator(seed, "init", slot.name))
             for parameter in self.network.parts(slot.layer).values():
                 parameter.data = parameter.data.float()
-        self.layers: dict[str, Any] = {slot.name: slot.layer for slot in self.slots}
+        self._tie()
+        self.layers: dict[str, Any] = {f"{slot.host}.{slot.module}": slot.layer for slot in self.slots}
         self.train(True)
+
+    def _tie(self) -> None:
+        """Let the layers that are one matrix in files (fused q, k and v) share their A.
+
+        Their update is then of the rank of the file's one matrix, as reference trainers have it.
+        """
+        for group in self._groups().values():
+            for slot in group[1:]:
+                if slot.layer.lora_A[NAME].weight.shape != group[0].layer.lora_A[NAME].weight.shape:
+                    raise ConfigError(
+                        f"network.ranks gives parts of {slot.name} different ranks.",
+                        "They are one matrix in the file: give them one rank.",
+                    )
+                slot.layer.lora_A[NAME] = group[0].layer.lora_A[NAME]
+
+    def _groups(self) -> dict[str, list[Slot]]:
+        """Slots by their name in files; several where the file has one matrix for them."""
+        found: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            found.setdefault(slot.name, []).append(slot)
+        return found
 
     def _inject(self, family: Family, key: str, host: nn.Module, targets: list[str]) -> list[Slot]:
         config, modules = self.config, dict(host.named_modules())
@@ -126,7 +152,8 @@ class Adapter:
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained, module by module, in order."""
-        found = [p for slot in self.slots for p in self.network.parts(slot.layer).values()]
+        all_of = (p for slot in self.slots for p in self.network.parts(slot.layer).values())
+        found = list({id(p): p for p in all_of}.values())
         return found + (list(self.tokens.rows.values()) if self.tokens is not None else [])
 
     def groups(self, lr: float) -> list[dict[str, Any]]:
@@ -141,8 +168,12 @@ class Adapter:
             first = config.text_lr or lr / 2
             text[key] = (config.text_lr_2 or first) if n else first
         found: dict[str, dict[str, Any]] = {}
+        seen: set[int] = set()
         for slot in self.slots:
             for part, parameter in self.network.parts(slot.layer).items():
+                if id(parameter) in seen:
+                    continue
+                seen.add(id(parameter))
                 host = slot.host.removeprefix("lora_")
                 fast = config.lora_plus != 1.0 and self.network.is_fast(part)
                 name = host + (" B" if fast else "") + (f" x{slot.rate:g}" if slot.rate != 1.0 else "")
@@ -203,18 +234,39 @@ class Adapter:
     def tensors(self) -> dict[str, Tensor]:
         """The parameters under the names that files have, with alpha: fp32 on the CPU, copies."""
         found: dict[str, Tensor] = {}
-        for slot in self.slots:
+        for group in self._groups().values():
+            slot = group[0]
             for part, parameter in self.network.parts(slot.layer).items():
-                tensor = self.network.stored(part, parameter.detach().to("cpu", copy=True))
-                found[f"{self._prefix(slot)}.{part}"] = tensor.contiguous()
+                values = [self.network.stored(part, parameter.detach().to("cpu", copy=True))]
+                if part == "lora_up.weight":
+                    values += [s.layer.lora_B[NAME].weight.detach().to("cpu", copy=True) for s in group[1:]]
+                found[self._key(slot, part)] = (torch.cat(values) if values[1:] else values[0]).contiguous()
             alpha = self.network.alpha(slot.layer)
             if alpha is not None:
                 found[f"{slot.name}.alpha"] = torch.tensor(alpha)
         return found | (self.tokens.tensors() if self.tokens is not None else {})
 
     def network_tensors(self) -> dict[str, Tensor]:
-        """`tensors()` without the new tokens: what the exported LoRA holds."""
-        return {n: t for n, t in self.tensors().items() if not n.startswith("bundle_emb.")}
+        """What the exported LoRA holds: `tensors()` without the new tokens.
+
+        In PEFT's form without alpha, which not every reader heeds there: B holds the scale.
+        """
+        found = {n: t for n, t in self.tensors().items() if not n.startswith("bundle_emb.")}
+        if not self.dotted:
+            return found
+        folded = {}
+        for name, tensor in found.items():
+            module, _, part = name.rpartition(".lora_")
+            if part == "B.weight":
+                folded[name] = tensor * (found[f"{module}.alpha"] / found[f"{module}.lora_A.weight"].shape[0])
+            elif module:
+                folded[name] = tensor
+        return folded
+
+    def _key(self, slot: Slot, part: str) -> str:
+        if self.dotted:
+            part = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight"}[part]
+        return f"{self._prefix(slot)}.{part}"
 
     def _prefix(self, slot: Slot) -> str:
         spec = network_spec(self.config.kind)
@@ -240,12 +292,18 @@ class Adapter:
             odd = sorted(set(tensors) ^ set(expected))
             raise KeyError(f"{len(odd)} tensors differ in name, such as {odd[0]}")
         with torch.no_grad():
-            for slot in self.slots:
-                for part, parameter in self.network.parts(slot.layer).items():
-                    name = f"{self._prefix(slot)}.{part}"
-                    if tensors[name].shape != expected[name].shape:
-                        raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
-                    parameter.copy_(tensors[name].reshape(parameter.shape))
+            for group in self._groups().values():
+                row = 0
+                for slot in group:
+                    for part, parameter in self.network.parts(slot.layer).items():
+                        name = self._key(slot, part)
+                        values = tensors[name]
+                        if values.shape != expected[name].shape:
+                            raise ValueError(f"{name} has shape {tuple(values.shape)}")
+                        if part == "lora_up.weight" and len(group) > 1:
+                            values = values[row : row + parameter.shape[0]]
+                            row += parameter.shape[0]
+                        parameter.copy_(values.reshape(parameter.shape))
             if self.tokens is not None:
                 rows = zip(self.tokens.rows.values(), self.tokens.tensors(), strict=True)
                 for parameter, name in rows:

@@ -29,6 +29,7 @@ from loratui.train.checkpoint import Checkpoints
 from loratui.train.device import Placement, base_dtype, place
 from loratui.train.export import lora_metadata
 from loratui.train.fit import fit
+from loratui.train.flow import FlowObjective, FlowTimesteps
 from loratui.train.loop import Training
 from loratui.train.objective import Objective
 from loratui.train.preview import Preview
@@ -82,7 +83,7 @@ def assemble(context: Any) -> Training:
 
     journal.write("state", state="caching")
     variation = Variation.from_config(config.data, config.objective.seed)
-    captions = captions_ahead(config, pictures, prompts, variation)
+    captions = captions_ahead(config, pictures, prompts, variation, family.empty)
     variants = Variants.from_config(config.data, faces_of(context, config, pictures, place_of_cache, ranks))
     cache.fill(pictures, captions, config.data.flip, Caching(context), ranks, variants)
 
@@ -111,9 +112,7 @@ def assemble(context: Any) -> Training:
         adapter=adapter,
         optimizer=optimizer,
         published=published,
-        objective=Objective.from_config(config.objective, noise_schedule(parts), parts.prediction).to(
-            placement.device
-        ),
+        objective=objective_of(parts, config).to(placement.device),
         batches=batches,
         held=held,
         ranks=ranks,
@@ -135,13 +134,17 @@ def make_batches(
 ) -> Batches:  # fmt: skip
     """The stream of batches of a run; see `Batches` for the parts."""
     family, seed = cache.family, config.objective.seed
-    timesteps = int(cache.parts.scheduler.get("num_train_timesteps", 1000))
+    parts, flow = cache.parts, None
+    timesteps = int(parts.scheduler.get("num_train_timesteps", 1000))
+    if parts.prediction == "flow":
+        flow = FlowTimesteps.of(config.objective, parts.scheduler, parts.patch)
     return Batches(
         pictures, cache, seed=seed, batch_size=config.data.batch_size,
         accumulation=config.optimizer.accumulation, repeats=config.data.repeats, flip=config.data.flip,
         caption_dropout=config.data.caption_dropout, timesteps=timesteps, device=cache.device,
         size_condition=family.size_condition, encode=encode, variation=variation,
-        draws=Draws.from_config(config.objective, timesteps), ranks=ranks, variants=variants,
+        draws=Draws.from_config(config.objective, timesteps), ranks=ranks, variants=variants, flow=flow,
+        empty=family.empty,
     )  # fmt: skip
 
 
@@ -162,15 +165,16 @@ def faces_of(
 
 
 def captions_ahead(
-    config: RunConfig, pictures: Sequence[Picture], prompts: Sequence[str], variation: Variation
-) -> list[Spoken]:
+    config: RunConfig, pictures: Sequence[Picture], prompts: Sequence[str], variation: Variation,
+    empty: str = "",
+) -> list[Spoken]:  # fmt: skip
     """What can be encoded before the first step: nothing while text encoders or tokens are trained."""
     if config.network.text_encoder or config.network.tokens:
         return []
-    spoken = [config.samples.negative, *prompts] if config.samples.every > 0 else []
+    spoken = [config.samples.negative or empty, *prompts] if config.samples.every > 0 else []
     drawn = [read(prompt) if config.samples.weights else prompt for prompt in spoken]
     # Captions that vary are made anew at each step.
-    return drawn if variation.varies else ["", *(c for p in pictures for c in p.captions), *drawn]
+    return drawn if variation.varies else [empty, *(c for p in pictures for c in p.captions), *drawn]
 
 
 def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer:
@@ -217,11 +221,13 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
         raise BaseModelError(problem.message, problem.advice)
     family = load_family(info.family or found.family)
     dtype = base_dtype(config.memory, found.parameters, placement.device)
-    vae = (Path(info.project) / config.model.vae).expanduser() if config.model.vae else None
+    vae = Path(info.project) / Path(config.model.vae).expanduser() if config.model.vae else None
+    text = [Path(info.project) / Path(name).expanduser() for name in config.model.text]
     prediction: str = config.objective.prediction
     if prediction == "auto" and found.layout == "original":
         prediction = found.prediction
-    parts = family.load(base, dtype, prediction, vae)
+    parts = family.load(base, dtype, prediction, vae, text)
+    parts.guidance = config.objective.guidance
     if config.memory.base_weights != "full":
         quantise(family.blocks(parts.denoiser), config.memory.base_weights)
     read_captions_by(parts, config, family)
@@ -262,6 +268,13 @@ def read_captions_by(parts: Parts, config: RunConfig, family: Family) -> None:
 def len_layers(encoder: torch.nn.Module) -> int:
     """Transformer layers of a text encoder."""
     return int(encoder.config.num_hidden_layers)
+
+
+def objective_of(parts: Parts, config: RunConfig) -> Objective:
+    """What a run on a base minimises."""
+    if parts.prediction == "flow":
+        return FlowObjective.of(config.objective)
+    return Objective.from_config(config.objective, noise_schedule(parts), parts.prediction)
 
 
 def noise_schedule(parts: Parts) -> Tensor:

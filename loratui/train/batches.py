@@ -17,6 +17,7 @@ from loratui.config.schema import ObjectiveConfig
 from loratui.families.protocol import Condition, Size, stack
 from loratui.train.cache import Cache
 from loratui.train.captions import Variation
+from loratui.train.flow import FlowTimesteps
 from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
 from loratui.train.stateless import generator, seed_of
@@ -32,7 +33,7 @@ class Batch:
         eps_BCHW: noise: standard normal, or of several resolutions.
         seen_BCHW: the noise that makes x_t, where it is not the target's (input perturbation); else None.
         offset_BC: standard normal draws for the noise offset.
-        t_B: timesteps.
+        t_B: timesteps: whole numbers, of flow models floats.
         condition: encoded captions, stacked.
         pictures: what was drawn, by all processes together.
         captions: what was encoded, after dropout.
@@ -114,7 +115,7 @@ class Batches:
         repeats: int, flip: bool, caption_dropout: float, timesteps: int, device: torch.device,
         size_condition: Callable[[Size, Size, Size], Condition] | None = None, encode: bool = True,
         draws: Draws | None = None, variation: Variation | None = None, ranks: Ranks | None = None,
-        variants: Variants | None = None,
+        variants: Variants | None = None, flow: FlowTimesteps | None = None, empty: str = "",
     ) -> None:  # fmt: skip
         """Set up the order.
 
@@ -126,7 +127,7 @@ class Batches:
             accumulation: forward passes of an optimizer step.
             repeats: multiplies each picture's own.
             flip: mirror half of the samples.
-            caption_dropout: share of samples with an empty caption.
+            caption_dropout: share of samples without a caption.
             timesteps: T; t is uniform in 0 .. T-1.
             device: where batches go.
             size_condition: the family's answer for sizes, see `Family`.
@@ -135,6 +136,8 @@ class Batches:
             ranks: the processes that batches are dealt to; None for this one alone.
             variants: versions of each picture, None for the pictures alone.
             encode: take encoded captions from the cache; off when the text encoders are trained.
+            flow: draws the timesteps of flow models; None for whole ones.
+            empty: the caption of those that are dropped.
         """
         self.pictures, self.cache, self.seed = list(pictures), cache, seed
         self.batch_size, self.accumulation = batch_size, accumulation
@@ -147,6 +150,7 @@ class Batches:
         self.size_condition, self.encode = size_condition, encode
         self.variation, self.ranks = variation or Variation(seed), ranks or Ranks()
         self.variants = variants or Variants()
+        self.flow, self.empty = flow, empty
         self._plain = Draws(high=timesteps)
         self.draws = draws or self._plain
         self._weighted = any(p.weight != 1.0 for p in self.pictures)
@@ -214,11 +218,11 @@ class Batches:
 
     def _draw(
         self, picture: Picture, step: int, slot: int
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, int, Condition, str, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, float, Condition, str, Tensor | None]:
         # All draws in a fixed order, used or not: turning one option on must not change the others' noise.
         # Options that came later draw from generators of their own.
         random = generator(self.seed, "draw", step, slot)
-        t = int(torch.randint(self.timesteps, (), generator=random))
+        t: float = int(torch.randint(self.timesteps, (), generator=random))
         flip, drop = torch.rand(2, generator=random).tolist()
         mirrored = self.flip and flip < 0.5
         picture = self.variants.at(picture, self.seed, step, slot)
@@ -229,13 +233,15 @@ class Batches:
         seen, draws = None, self.draws
         if draws != self._plain:
             more = generator(self.seed, "timestep", step, slot)
-            t = draws.timestep(t, self.timesteps, more)
+            t = draws.timestep(int(t), self.timesteps, more)
             eps = draws.noise(eps, generator(self.seed, "multires", step, slot))
             if draws.perturbation > 0:
                 xi = torch.randn(mean.shape, generator=generator(self.seed, "perturb", step, slot))
                 seen = eps + draws.perturbation * xi
+        if self.flow is not None:
+            t = self.flow.draw(generator(self.seed, "sigma", step, slot), *mean.shape[1:])
         mask = self.cache.mask(picture, mirrored, (mean.shape[1], mean.shape[2])) if draws.masked else None
-        caption = "" if drop < self.caption_dropout else self._caption(picture, step, slot)
+        caption = self.empty if drop < self.caption_dropout else self._caption(picture, step, slot)
         encoded = self.cache.condition(caption, keep=not self.variation.varies) if self.encode else {}
         return x0, eps, seen, offset, t, encoded | self.sizes(picture, mirrored), caption, mask
 

@@ -26,7 +26,7 @@ from loratui.dataset.masks import Mask, mask_pixels
 from loratui.dataset.pixels import trained_pixels
 from loratui.errors import DatasetError
 from loratui.families.emphasis import Spoken
-from loratui.families.protocol import Condition, Family, Parts
+from loratui.families.protocol import Condition, Family, LazyModules, Parts
 from loratui.train.ranks import Ranks
 from loratui.train.samples import Picture
 from loratui.train.variants import Variants
@@ -170,8 +170,12 @@ class Cache:
         key = self.text_key(caption)
         entry = self._text.get(key)
         if entry is None:
+            encoders = self.parts.text_encoders
+            asleep = isinstance(encoders, LazyModules) and not encoders.loaded
             with torch.no_grad():
                 entry = self.family.encode_captions(self.parts, [caption])[0]
+            if asleep:  # one new prompt must not keep gigabytes in memory
+                self.parts.put_text_away()
             self._text.put(key, entry)
         return entry
 
@@ -220,8 +224,7 @@ class Cache:
                 progress("caching text", done, len(texts))
                 self.condition(caption)
             progress("caching text", len(texts), len(texts))
-            for encoder in self.parts.text_encoders.values():
-                encoder.to("cpu")
+            self.parts.put_text_away()
         ranks.barrier()
 
     def _encode(self, picture: Picture, flip: bool) -> dict[str, Tensor]:

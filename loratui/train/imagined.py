@@ -188,7 +188,7 @@ def _step(
     family: Family, parts: Parts, config: RunConfig, adapter: Adapter, condition: dict[str, Tensor],
     latents_BCHW: Tensor, placement: Placement,
 ) -> None:  # fmt: skip
-    timesteps_B = torch.zeros(latents_BCHW.shape[0], dtype=torch.int64)
+    timesteps_B = torch.zeros(latents_BCHW.shape[0], dtype=_timestep(parts))
     with placement.autocast():
         if adapter.trains_text:
             spoken = [adapter.spell(f"{adapter.tokens.trigger if adapter.tokens else ''} thing")]
@@ -201,19 +201,25 @@ def _step(
         parameter.grad = None
 
 
+def _timestep(parts: Parts) -> torch.dtype:
+    return torch.float32 if parts.prediction == "flow" else torch.int64
+
+
 def _sample(
     family: Family, parts: Parts, config: RunConfig, adapter: Adapter, condition: dict[str, Tensor],
     placement: Placement,
 ) -> None:  # fmt: skip
     """Two denoiser passes in one (guidance), then the decoding."""
     factor = parts.latent_factor
-    side = config.data.resolution
-    height, width = (config.samples.height or side) // factor, (config.samples.width or side) // factor
+    step, side = parts.side_px, config.data.resolution
+    height, width = (
+        (given or side) // step * step // factor for given in (config.samples.height, config.samples.width)
+    )
     two = {key: value[:1].expand(2, *value.shape[1:]) for key, value in condition.items()}
     adapter.train(False)
     half = next(parts.denoiser.parameters()).dtype != torch.float32
     with torch.no_grad():
         noise_BCHW = torch.zeros(2, parts.latent_channels, height, width)
         with placement.autocast(enabled=half):
-            family.predict(parts, noise_BCHW, torch.zeros(2, dtype=torch.int64), two)
-        parts.vae.decode(noise_BCHW[:1], return_dict=False)
+            family.predict(parts, noise_BCHW, torch.zeros(2, dtype=_timestep(parts)), two)
+        family.decode_latents(parts, noise_BCHW[:1])

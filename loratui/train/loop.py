@@ -142,7 +142,7 @@ class Training:
             self.config.samples,
             self.prompts if extra is None else extra,
             self.config.data.resolution,
-            self.parts.latent_factor,
+            self.parts.side_px,
         )
         folder = self.context.run.samples_dir / f"step-{self.step:06d}"
         with self.published.weights():

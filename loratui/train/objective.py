@@ -73,14 +73,14 @@ class Objective:
 
     def diffuse(self, x0_BCHW: Tensor, eps_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """x_t."""
-        a, s = self._scales(t_B)
+        a, s = self.scales(t_B)
         return a * x0_BCHW + s * eps_BCHW
 
     def target(self, x0_BCHW: Tensor, eps_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """What the denoiser should answer: eps, or v."""
         if self.prediction == "epsilon":
             return eps_BCHW
-        a, s = self._scales(t_B)
+        a, s = self.scales(t_B)
         return a * eps_BCHW - s * x0_BCHW
 
     def weights(self, t_B: Tensor) -> Tensor:
@@ -136,19 +136,22 @@ class Objective:
         return self.losses(answer_BCHW, target_BCHW, t_B).mean()
 
     def _huber(self, d_BCHW: Tensor, t_B: Tensor) -> Tensor:
-        abar_B = self.alphas_cumprod_T[t_B].to(d_BCHW.dtype)
-        if self.huber_schedule == "exponential":
-            c_B = self.huber_c ** (t_B.to(d_BCHW.dtype) / len(self.alphas_cumprod_T))
-        elif self.huber_schedule == "snr":
-            # sigma = inf where all is noise: (1 + sigma)^-2 is 0 there
-            sigma_B = ((1.0 - abar_B) / abar_B).sqrt()
-            c_B = (1.0 - self.huber_c) / (1.0 + sigma_B) ** 2 + self.huber_c
-        else:
-            c_B = torch.full_like(abar_B, self.huber_c)
-        c_B111 = c_B[:, None, None, None]
+        c_B111 = self.huber_at(t_B).to(d_BCHW.dtype)[:, None, None, None]
         scale = 2.0 * c_B111 if self.kind == "huber" else 2.0
         return scale * ((d_BCHW.square() + c_B111.square()).sqrt() - c_B111)
 
-    def _scales(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
+    def huber_at(self, t_B: Tensor) -> Tensor:
+        """Where pseudo-Huber turns straight, [B]."""
+        abar_B = self.alphas_cumprod_T[t_B]
+        if self.huber_schedule == "exponential":
+            return self.huber_c ** (t_B.to(abar_B.dtype) / len(self.alphas_cumprod_T))
+        if self.huber_schedule == "snr":
+            # sigma = inf where all is noise: (1 + sigma)^-2 is 0 there
+            sigma_B = ((1.0 - abar_B) / abar_B).sqrt()
+            return (1.0 - self.huber_c) / (1.0 + sigma_B) ** 2 + self.huber_c
+        return torch.full_like(abar_B, self.huber_c)
+
+    def scales(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What x_0 and eps are multiplied by, [B, 1, 1, 1] each."""
         abar_B111 = self.alphas_cumprod_T[t_B][:, None, None, None]
         return abar_B111.sqrt(), (1.0 - abar_B111).sqrt()

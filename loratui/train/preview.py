@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import nn
+from torch import Tensor, nn
 
 from loratui.config.schema import SamplesConfig
 from loratui.families.emphasis import read
-from loratui.families.protocol import Condition, Family, Parts
+from loratui.families.protocol import Condition, Family, LazyModules, Parts
 from loratui.train.adapter import Adapter
 from loratui.train.cache import Cache
 from loratui.train.checkpoint import write_atomic
@@ -124,31 +124,35 @@ class Preview:
         half = next(parts.denoiser.parameters()).dtype != torch.float32
         self.adapter.train(False)
         try:
-            conditions = [
-                self.family.pipeline_inputs(self.condition(r.prompt), self.condition(r.negative))
+            given = [
+                self.family.pipeline_inputs(
+                    parts,
+                    self.condition(r.prompt),
+                    self.condition(r.negative or self.family.empty),
+                    r.guidance,
+                )
                 for r in requests
             ]
-            inputs = {key: torch.cat([c[key] for c in conditions]).to(device) for key in conditions[0]}
+            inputs = {key: joined([g[key] for g in given], device) for key in given[0]}
             parts.vae.to(device)
             with ExitStack() as aside, torch.no_grad():
                 if self.sparing:
-                    aside.enter_context(elsewhere(parts.text_encoders.values(), device))
+                    aside.enter_context(elsewhere(in_memory(parts), device))
                 with self.placement.autocast(enabled=half):
-                    latents_BCHW = pipeline(
+                    drawn = pipeline(
                         **inputs,
                         width=first.width,
                         height=first.height,
                         num_inference_steps=first.steps,
-                        guidance_scale=first.guidance,
                         generator=[torch.Generator("cpu").manual_seed(r.seed) for r in requests],
                         output_type="latent",
                         return_dict=False,
                     )[0]
-                scaled = latents_BCHW.float() / parts.vae.config.scaling_factor
+                latents_BCHW = self.family.pipeline_latents(parts, drawn.float(), first.width, first.height)
                 if self.sparing:
                     aside.enter_context(elsewhere([parts.denoiser], device))
-                    aside.enter_context(tiles(parts.vae, max(scaled.shape[-2:])))
-                pixels = [parts.vae.decode(one[None], return_dict=False)[0] for one in scaled]
+                    aside.enter_context(tiles(parts.vae, max(latents_BCHW.shape[-2:])))
+                pixels = [self.family.decode_latents(parts, one[None]) for one in latents_BCHW]
                 pictures: list[Image.Image] = pipeline.image_processor.postprocess(torch.cat(pixels))
                 return pictures
         finally:
@@ -156,6 +160,23 @@ class Preview:
             if device.type != "cpu":
                 parts.vae.to("cpu")
                 self.placement.free()
+
+
+def joined(values: list[Any], device: torch.device) -> Any:
+    """One argument of the pipeline for several prompts: tensors and lists one after the other."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values).to(device)
+    if isinstance(first, list):
+        return [one.to(device) for value in values for one in value]
+    return first
+
+
+def in_memory(parts: Parts) -> list[nn.Module]:
+    """The text encoders that are loaded now."""
+    encoders = parts.text_encoders
+    loaded = encoders.loaded if isinstance(encoders, LazyModules) else encoders
+    return [encoders[key] for key in loaded]
 
 
 @contextmanager

@@ -44,6 +44,8 @@ def validation_loss(t: Training) -> float:
     """Mean loss over the held pictures and four timesteps each, of the published weights without dropout."""
     cache, seed, total = t.batches.cache, t.config.objective.seed, len(t.objective.alphas_cumprod_T)
     t_B = torch.tensor([total * (2 * k + 1) // 8 for k in range(4)], device=t.placement.device)
+    if t.batches.flow is not None:
+        t_B = t_B.float()
     found: list[torch.Tensor] = []
     t.adapter.train(False)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from loratui.errors import Problem
+from loratui.weights import layouts
 from loratui.weights.consumers import STRUCTURES, Structure, structure_from_text
 from loratui.weights.header import Header, read_header
 from loratui.weights.networks import NetworkSpec, network_of
@@ -164,6 +165,8 @@ def verify_file(path: Path) -> Verification:
         return Verification(header.path, "", "", 0, {}, tuple(problems), 0)
     family = family_of(header, modules)
     rank = max(m.rank for m in modules.values())
+    if family in layouts.families():
+        return _verify_transformer(header, family, fmt, modules, strange, problems)
     if family not in STRUCTURES:
         name = family or "unknown"
         note("unchecked-family", "warning", f"Files of this family ({name}) cannot be checked yet.")
@@ -195,6 +198,42 @@ def verify_file(path: Path) -> Verification:
             )  # fmt: skip
     _check_modules(modules, fmt, structure, table(family) if true_size else {}, note)
     _check_finite(header, note)
+    network = spec.name if spec is not None else ""
+    return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules), network)
+
+
+def _verify_transformer(
+    header: Header, family: str, fmt: str, modules: dict[str, Module], strange: list[str],
+    problems: list[Problem],
+) -> Verification:  # fmt: skip
+    """`verify_file` for the families of `layouts`: names by their tables, halves, ranks and numbers."""
+
+    def note(code: str, severity: Any, message: str, advice: str = "") -> None:
+        problems.append(Problem(str(header.path), code, severity, message, advice=advice))
+
+    if strange:
+        note("strange-keys", "error", f"{len(strange)} keys are not of a LoRA, such as {strange[0]}.")
+    stated = header.metadata.get("loratui_structure", "")
+    if stated:
+        message = (
+            f"Made for a model with {family}'s layout but of another size: names are checked, not sizes."
+        )
+        note("other-size", "info", message)
+    spec = network_of({part for m in modules.values() for part in m.parts})
+    matched = {}
+    for consumer, known in layouts.names_of(family, stated).readers().items():
+        missed = [name for name in modules if name not in known and not name.startswith("lora_te")]
+        matched[consumer] = (len(modules) - len(missed), len(modules))
+        if missed:
+            message = f"{consumer} drops {len(missed)} of {len(modules)} modules, such as {missed[0]}."
+            note("unmatched", "error", message)
+    scaled = [n for n, m in modules.items() if m.alpha]
+    if fmt == "peft" and scaled:
+        message = f"{len(scaled)} modules have an alpha, which diffusers does not take in PEFT files."
+        note("peft-alpha", "warning", message, "`loratui export FILE --format peft` folds it in.")
+    _check_pairs(modules, fmt, note)
+    _check_finite(header, note)
+    rank = max(m.rank for m in modules.values())
     network = spec.name if spec is not None else ""
     return Verification(header.path, family, fmt, rank, matched, tuple(problems), len(modules), network)
 
@@ -240,8 +279,8 @@ def modules_of(header: Header) -> tuple[str, dict[str, Module], list[str]]:
 def family_of(header: Header, modules: dict[str, Module]) -> str:
     """The family, from widths of the text conditioning first, then from names and metadata."""
     names = modules.keys()
-    if any("double_blocks" in n or "single_blocks" in n or "single_transformer_blocks" in n for n in names):
-        return "flux"
+    if any(layouts.is_transformer(n) for n in names):
+        return layouts.family_by_names(list(names), header.metadata)
     if any(n.startswith("lora_te2_") or "text_encoder_2" in n for n in names):
         return "sdxl"
     widths = {m.width for n, m in modules.items() if re.search(r"attn2[._]to_[kv]$", n)}
@@ -300,6 +339,27 @@ def _check_modules(
     sizes: dict[str, tuple[tuple[int, ...], int]], note: Any,
 ) -> None:  # fmt: skip
     """Pairs, ranks, alpha, and shapes where the true sizes are known."""
+    _check_pairs(modules, fmt, note)
+    wrong = []
+    for name, module in modules.items():
+        true, own = sizes.get(structure.canonical(name)), module.size
+        if true is None or own is None:
+            continue
+        kernel = tuple(module.down[2:]) if module.down else true[0][1:]
+        pair = (math.prod(true[0]), true[1])
+        # A 1x1 convolution may be stored as a matrix, so only the kernel's size may differ in form.
+        if own != pair or kernel not in {true[0][1:], ()}:
+            wrong.append(name)
+    if wrong:
+        note(
+            "wrong-shape",
+            "error",
+            f"{len(wrong)} modules have another shape than the model's, such as {wrong[0]}.",
+        )
+
+
+def _check_pairs(modules: dict[str, Module], fmt: str, note: Any) -> None:
+    """Both matrices, equal ranks, and an alpha in kohya files."""
     halves = [
         n
         for n, m in modules.items()
@@ -318,22 +378,6 @@ def _check_modules(
                 "warning",
                 f"{len(bare)} modules have no alpha: ComfyUI and A1111 then use a scale of 1.",
             )
-    wrong = []
-    for name, module in modules.items():
-        true, own = sizes.get(structure.canonical(name)), module.size
-        if true is None or own is None:
-            continue
-        kernel = tuple(module.down[2:]) if module.down else true[0][1:]
-        pair = (math.prod(true[0]), true[1])
-        # A 1x1 convolution may be stored as a matrix, so only the kernel's size may differ in form.
-        if own != pair or kernel not in {true[0][1:], ()}:
-            wrong.append(name)
-    if wrong:
-        note(
-            "wrong-shape",
-            "error",
-            f"{len(wrong)} modules have another shape than the model's, such as {wrong[0]}.",
-        )
 
 
 def _check_finite(header: Header, note: Any) -> None:

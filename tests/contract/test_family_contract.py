@@ -14,9 +14,12 @@ import train_kit as kit
 from loratui.families.protocol import Family, load_family, stack
 from loratui.families.spec import FAMILIES
 from loratui.train.adapter import Adapter
+from loratui.weights import layouts
 from loratui.weights.consumers import STRUCTURES
 
 NAMES = [spec.name for spec in FAMILIES]
+CLASSIC = [spec.name for spec in FAMILIES if not spec.flow]
+FLOW = [spec.name for spec in FAMILIES if spec.flow]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -37,11 +40,12 @@ def test_it_answers_every_question(loaded) -> None:
 
 
 def test_parts_are_frozen_and_whole(loaded) -> None:
-    _, parts = loaded
+    family, parts = loaded
     for network in parts.networks():
         assert not network.training
         assert all(not p.requires_grad and p.device.type == "cpu" for p in network.parameters())
-    assert parts.prediction in {"epsilon", "v_prediction"}
+    flow = {spec.name: spec.flow for spec in FAMILIES}[family.name]
+    assert parts.prediction in ({"flow"} if flow else {"epsilon", "v_prediction"})
     assert len({parts.vae_identity, parts.text_identity, parts.base_hash}) == 3
 
 
@@ -56,7 +60,7 @@ def test_blocks_hold_most_weights_and_run_in_order(loaded) -> None:
     size = family.size_condition((16, 16), (0, 0), (16, 16))
     condition = stack([family.encode_captions(parts, [""])[0] | size], torch.device("cpu"))
     with torch.no_grad():
-        family.predict(parts, torch.randn(1, parts.latent_channels, 8, 8), torch.tensor([5]), condition)
+        family.predict(parts, torch.randn(1, parts.latent_channels, 8, 8), timesteps(parts, 5), condition)
     for hook in hooks:
         hook.remove()
     assert ran == blocks
@@ -68,6 +72,9 @@ def test_pictures_become_latents_of_the_stated_size(loaded) -> None:
     mean, std = family.encode_pictures(parts, torch.rand(2, 3, side, side + parts.latent_factor) * 2 - 1)
     assert mean.shape == std.shape == (2, parts.latent_channels, 8, 9)
     assert bool((std > 0).all())
+    with torch.no_grad():
+        pixels = family.decode_latents(parts, mean)
+    assert pixels.shape == (2, 3, side, side + parts.latent_factor)
 
 
 def test_captions_become_conditions_one_by_one(loaded) -> None:
@@ -80,6 +87,21 @@ def test_captions_become_conditions_one_by_one(loaded) -> None:
         assert all(torch.equal(one[k], two[k]) and one[k].dtype == torch.float32 for k in one)
 
 
+def test_captions_of_different_lengths_make_a_batch(loaded) -> None:
+    family, parts = loaded
+    texts = ["a red fox in the long grass", "x", family.empty]
+    noisy = torch.randn(3, parts.latent_channels, 8, 8)
+    with torch.no_grad():
+        conditions = family.encode_captions(parts, texts)
+        conditions = [c | family.size_condition((16, 16), (0, 0), (16, 16)) for c in conditions]
+        together = family.predict(parts, noisy, timesteps(parts, 5, 500, 900), stack(conditions, CPU))
+        alone = [
+            family.predict(parts, noisy[n : n + 1], timesteps(parts, t), stack([conditions[n]], CPU))
+            for n, t in enumerate((5, 500, 900))
+        ]
+    assert torch.allclose(together, torch.cat(alone), atol=2e-5)
+
+
 def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) -> None:
     family, parts = loaded
     adapter = Adapter(family, parts, kit.tiny_config().network, seed=1)
@@ -88,12 +110,20 @@ def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) ->
     noisy = torch.randn(2, parts.latent_channels, 8, 12)
     sizes = family.size_condition((640, 480), (8, 0), (512, 448))
     condition = stack([c | sizes for c in conditions], torch.device("cpu"))
-    answer = family.predict(parts, noisy, torch.tensor([1, 999]), condition)
+    answer = family.predict(parts, noisy, timesteps(parts, 1, 999), condition)
     assert answer.shape == noisy.shape
     answer.square().mean().backward()
     trained = {p for p in parts.denoiser.parameters() if p.requires_grad}
     assert trained == set(adapter.parameters())
     assert all(layer.lora_B["default"].weight.grad is not None for layer in adapter.layers.values())
+
+
+CPU = torch.device("cpu")
+
+
+def timesteps(parts, *numbers: int) -> torch.Tensor:
+    """Whole numbers, or floats for flow models."""
+    return torch.tensor(numbers, dtype=torch.float32 if parts.prediction == "flow" else torch.int64)
 
 
 def golden_rows(name: str) -> dict[str, tuple[str, str]]:
@@ -106,7 +136,7 @@ _TARGETS = ("attention", "attention+mlp", "full", "full+conv")
 _COUNTS = {"sd15": (128, 160, 192, 278), "sd2": (128, 160, 192, 278), "sdxl": (560, 700, 722, 788)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIC)
 @pytest.mark.parametrize("target", _TARGETS)
 def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target: str) -> None:
     """At true sizes (meta tensors) names and shapes equal the golden lists."""
@@ -139,7 +169,7 @@ def test_targets_of_the_true_model_are_the_reference_trainers(name: str, target:
         assert names == {n for n in golden if n.startswith("lora_unet_")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIC)
 def test_text_encoders_of_the_true_model_are_the_reference_trainers(name: str) -> None:
     import json
 
@@ -164,10 +194,12 @@ def test_text_encoders_of_the_true_model_are_the_reference_trainers(name: str) -
 
 def test_pipeline_shares_the_modules(loaded) -> None:
     family, parts = loaded
-    for sampler in ("ddim", "euler", "euler_a", "dpmpp_2m"):
+    flow = parts.prediction == "flow"
+    for sampler in ("ddim", "euler", "euler_a", *(() if flow else ("dpmpp_2m",))):
         pipeline = family.pipeline(parts, sampler)
-        assert pipeline.unet is parts.denoiser and pipeline.vae is parts.vae
-        assert pipeline.scheduler.config.prediction_type == parts.prediction
+        denoiser = pipeline.transformer if flow else pipeline.unet
+        assert denoiser is parts.denoiser and pipeline.vae is parts.vae
+        assert flow or pipeline.scheduler.config.prediction_type == parts.prediction
     with pytest.raises(ValueError, match="no sampler"):
         family.pipeline(parts, "magic")
 
@@ -177,13 +209,13 @@ def test_metadata_names_the_family(loaded) -> None:
     facts = family.metadata(parts)
     assert all(isinstance(v, str) for v in facts.values())
     assert facts["modelspec.architecture"].endswith("/lora")
-    assert {"ss_base_model_version", "ss_v2", "modelspec.prediction_type"} <= facts.keys()
+    assert {"ss_base_model_version", "ss_v2"} <= facts.keys()
 
 
 @pytest.mark.parametrize("spec", FAMILIES, ids=NAMES)
 def test_the_row_is_true(spec) -> None:
     assert importlib.util.find_spec(spec.module) is not None
-    assert spec.name in STRUCTURES
+    assert spec.name in (layouts.families() if spec.flow else STRUCTURES)
     source = Path(importlib.util.find_spec(spec.module).origin).read_text()
     imported = {
         name.name if isinstance(node, ast.Import) else node.module

@@ -15,6 +15,9 @@ class ModelConfig:
     """Model family (`loratui families`); `auto` reads it from the checkpoint."""
     vae: str = ""
     """Another VAE to use instead of the base's own: folder or .safetensors file; empty for none."""
+    text: tuple[str, ...] = ()
+    """Where text encoders and tokenizers are that the base lacks: a diffusers folder of the same family, or
+    folders and .safetensors files of the single ones (`clip_l`, `t5xxl`), told apart by what is in them."""
     clip_skip: int = 1
     """SD1.x: layer of the text encoder that is used, counted from the end; anime bases often want 2."""
 

@@ -41,6 +41,21 @@ class ObjectiveConfig:
     """Timesteps trained on are below this; 1000 is pure noise."""
     timestep_bias: Literal["none", "content", "style"] = "none"
     """Draw more of the noisy timesteps (content: composition) or of the clean ones (style: detail)."""
+    timestep_distribution: Literal["auto", "uniform", "sigmoid", "mode", "weighted"] = "auto"
+    """Flow models: how timesteps are drawn: uniform, sigmoid (logit-normal) or mode (Esser et al. 2024),
+    or weighted (uniform, with a loss weight that is largest in the middle); auto is sigmoid."""
+    sigmoid_mean: float = 0.0
+    """Sigmoid: mean of the normal draw; above 0 means more noise."""
+    sigmoid_std: float = 1.0
+    """Sigmoid: deviation of the normal draw; smaller keeps to the middle timesteps."""
+    mode_scale: float = 1.29
+    """Mode: above 0 draws more of the middle timesteps, below 0 more of both ends."""
+    shift: float = 0.0
+    """Flow models: shift of the timesteps towards noise, such as 3; 1 is none, 0 takes the base's own."""
+    shift_by_area: bool = False
+    """Flow models: let the shift grow with the picture's area, as FLUX.1 does; needs shift 0."""
+    guidance: float = 1.0
+    """Guidance that distilled models with a guidance input (FLUX.1 dev) are told in training."""
     masked: bool = False
     """Weigh the loss by masks beside the pictures (NAME-masklabel.png: white counts, black does not)."""
     mask_floor: float = 0.1
@@ -69,6 +84,11 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "multires_iterations": (0, 20),
     "multires_discount": (0, 1),
     "input_perturbation": (0, 1),
+    "sigmoid_mean": (-10, 10),
+    "sigmoid_std": (0, 10),
+    "mode_scale": (-1, 1.75),
+    "shift": (0, 100),
+    "guidance": (0, 100),
     "timestep_min": (0, 999),
     "timestep_max": (1, 1000),
     "mask_floor": (0, 1),
@@ -76,5 +96,5 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "validation_every": (1, 10_000_000),
     "ema_decay": (0, 0.999999),
 }
-POSITIVE: frozenset[str] = frozenset({"huber_c"})
+POSITIVE: frozenset[str] = frozenset({"huber_c", "sigmoid_std"})
 CHOICES: dict[str, tuple[str, ...]] = {}

@@ -1,0 +1,179 @@
+"""Diffusion transformers from files: diffusers folders, and single files in the original layouts.
+
+Single files are of the whole base (all-in-one checkpoints) or of the transformer alone, as ComfyUI's users
+have them; their weights are bf16, fp16 or fp8, with or without scales beside them. Names are changed by
+diffusers' own converters; settings come from the shapes of the tensors. Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loratui.errors import BaseModelError
+from loratui.families.emphasis import Spoken
+from loratui.families.loading import (
+    assemble,
+    check_header,
+    identity,
+    read_json,
+    read_tensors,
+    weight_files,
+)
+from loratui.families.protocol import Condition, Parts
+from loratui.families.sources import Place
+from loratui.weights.layouts import true_counts
+
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+SMALL = 1_000_000_000
+"""Numbers up to which a text encoder is held in fp32."""
+Tensors = dict[str, Tensor]
+
+
+def read_plain(files: Iterable[Path], prefix: str = "") -> Tensors:
+    """Tensors of files, fp8 ones as bf16 and with the scales that lie beside them multiplied in."""
+    stored = read_tensors(files, prefix)
+    found: Tensors = {}
+    for name, tensor in stored.items():
+        if name.endswith((".scale_weight", ".scale_input", ".weight_scale", ".input_scale", ".comfy_quant")):
+            continue
+        if name.rpartition(".")[2] == "scaled_fp8":
+            continue
+        if tensor.dtype in _FP8:
+            stem = name.removesuffix(".weight")
+            scale = stored.get(f"{stem}.scale_weight", stored.get(f"{stem}.weight_scale"))
+            tensor = tensor.to(torch.bfloat16)
+            if scale is not None:
+                tensor = (tensor.float() * scale.float()).to(torch.bfloat16)
+        found[name] = tensor
+    return found
+
+
+def small_or_bf16(tensors: Tensors) -> torch.dtype:
+    """What a text encoder is held in: fp32, large ones in bf16."""
+    numbers = sum(t.numel() for t in tensors.values())
+    return torch.float32 if numbers <= SMALL else torch.bfloat16
+
+
+def transformer_from_folder(base: Path, kind: Any, dtype: torch.dtype) -> tuple[Any, str]:
+    """The transformer of a diffusers folder, and its content hash."""
+    folder = base / "transformer"
+    files, config = weight_files(folder), read_json(folder / "config.json")
+    module = assemble(lambda: kind.from_config(config), read_plain(files), dtype, "transformer")
+    return module, identity(files, config)
+
+
+def transformer_from_file(
+    base: Path, kind: Any, mark: str, infer: Callable[[Tensors], dict[str, Any]],
+    convert: Callable[[Tensors], Tensors], dtype: torch.dtype,
+) -> tuple[Any, str]:  # fmt: skip
+    """The transformer of a file in the original layout, and its content hash.
+
+    Args:
+        base: the file.
+        kind: diffusers' class.
+        mark: a tensor by which the prefix is found.
+        infer: settings from the tensors, prefix removed.
+        convert: diffusers' converter of the names.
+        dtype: what it is held in.
+
+    Raises:
+        BaseModelError: something is missing or does not fit.
+    """
+    prefix = prefix_of(base, mark)
+    tensors = read_plain([base], prefix)
+    if not prefix:  # of a file of the transformer alone
+        tensors = {
+            n: t for n, t in tensors.items() if not n.startswith(("text_encoders.", "first_stage_model."))
+        }
+    try:
+        config = infer(tensors)
+        module = assemble(lambda: kind.from_config(config), convert(dict(tensors)), dtype, "transformer")
+    except (KeyError, IndexError) as error:
+        raise BaseModelError(
+            f"{base} lacks the tensor {error} of the transformer.", "The file is incomplete."
+        ) from error
+    return module, identity([base], config)
+
+
+def prefix_of(base: Path, mark: str) -> str:
+    """What stands before the transformer's names in a file.
+
+    Raises:
+        BaseModelError: it holds none.
+    """
+    names = check_header(base).tensors
+    for prefix in PREFIXES:
+        if prefix + mark in names:
+            return prefix
+    raise BaseModelError(f"{base} holds no transformer of this family.", "Check model.base and model.family.")
+
+
+def count_blocks(tensors: Tensors, start: str) -> int:
+    """Blocks of a kind: one more than the largest number behind `start`."""
+    found = [int(n[len(start) :].split(".")[0]) for n in tensors if n.startswith(start)]
+    return 1 + max(found, default=-1)
+
+
+def layers_of(denoiser: nn.Module, endings: Sequence[str]) -> list[str]:
+    """The linear layers whose name ends so, block by block, in a block in the order of `endings`."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name, module in denoiser.named_modules():
+        ending = next((n for n, e in enumerate(endings) if f".{name}".endswith(e)), None)
+        if isinstance(module, nn.Linear) and ending is not None:
+            block = ".".join(name.split(".")[:2])
+            found.setdefault(block, []).append((ending, name))
+    return [name for rows in found.values() for _, name in sorted(rows)]
+
+
+def alone(
+    encode: Callable[[Parts, Sequence[Spoken]], Condition], parts: Parts, captions: Sequence[Spoken]
+) -> list[Condition]:
+    """Conditions of captions on the CPU, in the precision of their encoder, each encoded alone."""
+    return [
+        {name: tensor[0].cpu().contiguous() for name, tensor in encode(parts, [caption]).items()}
+        for caption in captions
+    ]
+
+
+def flow_scheduler(sampler: str, config: dict[str, Any]) -> Any:
+    """A fresh scheduler of a flow model with the base's own shift.
+
+    Args:
+        sampler: `ddim` and `euler` are one and the same for a flow, `euler_a` draws new noise at each step.
+        config: the base's scheduler config.
+
+    Raises:
+        ValueError: there is no such sampler for a flow.
+    """
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler as Scheduler,
+    )
+
+    if sampler not in {"ddim", "euler", "euler_a"}:
+        raise ValueError(f"no sampler named {sampler} for flow models")
+    known = inspect.signature(Scheduler.__init__).parameters
+    given = {k: v for k, v in config.items() if k in known}
+    return Scheduler.from_config({**given, "stochastic_sampling": sampler == "euler_a"})
+
+
+def place_identity(place: Place, tokenizer: Path | None) -> str:
+    """Content hash of a text encoder and its tokenizer."""
+    files = weight_files(place.folder) if place.folder is not None else [place.file] if place.file else []
+    own = [p for p in sorted(tokenizer.iterdir()) if p.is_file()] if tokenizer is not None else []
+    config = read_json(place.folder / "config.json") if place.folder is not None else {}
+    return identity([*files, *own], config, place.prefix)
+
+
+def structure_metadata(family: str, counts: dict[str, int]) -> dict[str, str]:
+    """What `verify` needs to look names up when the base has another count of blocks."""
+    true = true_counts(family)
+    same = all(n == true[kind] for kind, n in counts.items())
+    return {"loratui_family": family} | ({} if same else {"loratui_structure": json.dumps(counts)})

@@ -1,0 +1,127 @@
+"""Where the parts of a base are: in its folder or file, or in the folders and files that `model.text` names.
+
+Torch-free: folders by their names, files by the names of their tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratui.errors import BaseModelError, WeightsError
+from loratui.weights.header import read_header
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A text encoder that a family needs.
+
+    Attributes:
+        title: for people.
+        folder: where diffusers folders keep it.
+        tokenizer: where they keep its tokenizer.
+        mark: a tensor's name, without prefix, that tells its files.
+        hint: part of the prefix that it has in files of a whole base (`clip_l`).
+        kinds: `model_type` in its config.json, where a folder of its own is named.
+        classes: beginnings of `tokenizer_class` of its tokenizer, where a folder of its own is named.
+    """
+
+    title: str
+    folder: str
+    tokenizer: str
+    mark: str
+    hint: str
+    kinds: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where weights are: a folder with config.json, or a file's tensors with a prefix."""
+
+    folder: Path | None = None
+    file: Path | None = None
+    prefix: str = ""
+
+
+def find_encoder(part: TextPart, base: Path, text: Sequence[Path]) -> Place | None:
+    """A text encoder in the base, else in what `model.text` names; None where there is none."""
+    for source in (base, *text):
+        if source.is_dir():
+            for folder in (source / part.folder, source):
+                if _kind(folder / "config.json", "model_type") in part.kinds:
+                    return Place(folder=folder)
+        elif source.suffix == ".safetensors" and source.is_file():
+            prefixes = _prefixes(source, part.mark)
+            if source == base:  # several encoders in one file are told apart by their prefixes
+                prefixes = [p for p in prefixes if part.hint in p]
+            elif len(prefixes) > 1:
+                prefixes = [p for p in prefixes if part.hint in p] or prefixes
+            if prefixes and (source == base or _fits(source, part, prefixes[0])):
+                return Place(file=source, prefix=prefixes[0])
+    return None
+
+
+def find_tokenizer(part: TextPart, base: Path, text: Sequence[Path]) -> Path | None:
+    """The folder of its tokenizer; None where there is none."""
+    for source in (base, *text):
+        if not source.is_dir():
+            continue
+        if _is_tokenizer(source / part.tokenizer):
+            return source / part.tokenizer
+        named = _kind(source / "tokenizer_config.json", "tokenizer_class")
+        if _is_tokenizer(source) and named.startswith(part.classes):
+            return source
+    return None
+
+
+def no_encoder(part: TextPart, base: Path) -> BaseModelError:
+    """The error of a base without that text encoder."""
+    return BaseModelError(
+        f"{base} holds no {part.title} text encoder.",
+        f"Name one with model.text: a diffusers folder of the same family (its {part.folder}), or the"
+        " .safetensors file of the encoder.",
+    )
+
+
+def no_tokenizer(part: TextPart, base: Path) -> BaseModelError:
+    """The error of a base without that tokenizer."""
+    return BaseModelError(
+        f"{base} has no {part.title} tokenizer.",
+        f"Name a folder with model.text that holds one: a diffusers folder of the same family (its"
+        f" {part.tokenizer}), or a folder with tokenizer.json and tokenizer_config.json.",
+    )
+
+
+def _is_tokenizer(folder: Path) -> bool:
+    files = ("tokenizer.json", "spiece.model", "vocab.json", "tekken.json")
+    return any((folder / name).is_file() for name in files)
+
+
+def _kind(path: Path, key: str) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get(key, ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _prefixes(file: Path, mark: str) -> list[str]:
+    try:
+        names = read_header(file).tensors
+    except WeightsError:
+        return []
+    return [
+        name[: -len(mark)] for name in names if name.endswith(mark) and name[: -len(mark)][-1:] in {"", "."}
+    ]
+
+
+_WIDTHS = {"clip_l": 768, "clip_g": 1280}
+
+
+def _fits(file: Path, part: TextPart, prefix: str) -> bool:
+    """CLIP-L and CLIP-G files have the same names; their widths differ."""
+    shape = read_header(file).tensors[prefix + part.mark].shape
+    others = {w for hint, w in _WIDTHS.items() if hint != part.hint}
+    return part.hint not in _WIDTHS or shape[-1] not in others

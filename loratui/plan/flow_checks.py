@@ -1,0 +1,91 @@
+"""Rules about what flow models have and what they have not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loratui.config.finding import error, info
+from loratui.config.schema import ModelConfig, ObjectiveConfig, RunConfig
+from loratui.errors import Problem
+from loratui.families.spec import FamilySpec
+from loratui.weights.networks import network_spec
+
+_NOISE_ONLY = ("min_snr_gamma", "weighting", "zero_terminal_snr", "prediction")
+_FLOW_ONLY = ("timestep_distribution", "sigmoid_mean", "sigmoid_std", "shift", "shift_by_area")
+
+
+def check_flow(config: RunConfig, spec: FamilySpec) -> list[Problem]:
+    """What speaks against settings of the objective, the network and the samples for a family.
+
+    Args:
+        config: the settings.
+        spec: what it is trained as.
+    """
+    found = _sides(config, spec) + _network(config, spec)
+    objective, default = config.objective, ObjectiveConfig()
+    for key in _NOISE_ONLY if spec.flow else _FLOW_ONLY:
+        if getattr(objective, key) != getattr(default, key):
+            path, fix = f"objective.{key}", {f"objective.{key}": getattr(default, key)}
+            message = (
+                f"{spec.title} learns a velocity along a straight line, which has no {key}."
+                if spec.flow
+                else f"{spec.title} is no flow model: its timesteps are whole numbers of a noise schedule."
+            )
+            found.append(error(path, "not-of-flow" if spec.flow else "flow-only", message, "", fix))
+    return found + (_flow(config, spec) if spec.flow else [])
+
+
+def _flow(config: RunConfig, spec: FamilySpec) -> list[Problem]:
+    found: list[Problem] = []
+    objective = config.objective
+    if objective.shift and objective.shift_by_area:
+        message = "a fixed shift and one that grows with the area exclude each other."
+        fix: dict[str, Any] = {"objective.shift": 0.0}
+        found.append(error("objective.shift", "two-shifts", message, "Keep one of them.", fix))
+    if objective.timestep_bias != "none" and objective.timestep_distribution not in {"auto", "uniform"}:
+        message = (
+            f"{objective.timestep_bias} and {objective.timestep_distribution} both choose the timesteps."
+        )
+        fix = {"objective.timestep_bias": "none"}
+        found.append(error("objective.timestep_bias", "two-distributions", message, "Keep one of them.", fix))
+    if config.samples.every and config.samples.sampler == "dpmpp_2m":
+        message, fix = "DPM++ 2M does not follow a flow.", {"samples.sampler": "euler"}
+        found.append(error("samples.sampler", "not-of-flow", message, "Use euler.", fix))
+    if config.model.clip_skip != ModelConfig().clip_skip:
+        message, fix = f"{spec.title} has its layers fixed.", {"model.clip_skip": 1}
+        found.append(error("model.clip_skip", "not-of-flow", message, "Set it to 1.", fix))
+    if int(config.data.max_tokens) > 75:
+        message = f"{spec.title} reads long captions with its large text encoder anyway."
+        fix = {"data.max_tokens": "75"}
+        found.append(error("data.max_tokens", "not-of-flow", message, "Set it to 75.", fix))
+    return found
+
+
+def _network(config: RunConfig, spec: FamilySpec) -> list[Problem]:
+    found: list[Problem] = []
+    network = config.network
+    if spec.networks and network.kind not in spec.networks:
+        known = network_spec(network.kind)
+        title = known.title if known else network.kind
+        message = f"{spec.title} is not trained with {title} here."
+        advice = f"Use {' or '.join(spec.networks)}."
+        found.append(error("network.kind", "not-of-family", message, advice, {"network.kind": "lora"}))
+    if not spec.trains_text and (network.text_encoder or network.tokens):
+        message = f"the text encoders of {spec.title} are not trained here."
+        off: dict[str, Any] = {"network.text_encoder": False, "network.tokens": 0}
+        found.append(error("network.text_encoder", "not-of-family", message, "Leave them off.", off))
+    if spec.flow and network.target == "full+conv":
+        message, full = f"{spec.title} has no residual convolutions.", {"network.target": "full"}
+        found.append(info("network.target", "no-convolutions", message, "full is the same.", full))
+    return found
+
+
+def _sides(config: RunConfig, spec: FamilySpec) -> list[Problem]:
+    """Sides are whole tokens: multiples of 16 px for most transformers."""
+    step, side = config.data.bucket_step, spec.side_px
+    if step % side == 0 or not spec.flow:
+        return []
+    near = max(side, step // side * side)
+    message = f"{spec.title} needs sides that are multiples of {side} px."
+    fix = {"data.bucket_step": near}
+    return [error("data.bucket_step", "not-divisible", message, f"Set it to {near}.", fix)]

@@ -1,0 +1,148 @@
+"""Names of the layers of diffusion transformers, as diffusers and as the original code has them. Torch-free.
+
+`names/FAMILY.tsv` holds a row for each layer of a block: diffusers' name, the original's, and, where the
+original keeps several of diffusers' layers as one matrix, which part of how many. `{n}` is the block's
+number. The first line says how many blocks the largest true model has, the lines below it which forms of
+names each program reads. All come from the originals' code and the readers' own (diffusers' converters,
+ComfyUI's key maps), never from what is exported here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "names"
+_TRANSFORMER = re.compile(
+    r"(transformer|diffusion_model)\.|lora_unet_(double|single|joint|layers|transformer|noise|context|distilled)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a layer is in the original.
+
+    Attributes:
+        original: name of the matrix, with its block's number.
+        index: which part of it, from 0.
+        count: how many parts it has.
+    """
+
+    original: str
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Names:
+    """The layers of one family's denoiser.
+
+    Attributes:
+        family: its name.
+        parts: diffusers' name -> its place in the original.
+        forms: program -> the forms of names that it reads, of `peft`, `original` and `kohya`.
+    """
+
+    family: str
+    parts: dict[str, Part]
+    forms: dict[str, tuple[str, ...]]
+
+    @property
+    def originals(self) -> dict[str, list[str]]:
+        """The original's name -> diffusers' names, in order."""
+        found: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            found.setdefault(part.original, []).append(name)
+        return {o: sorted(names, key=lambda n: self.parts[n].index) for o, names in found.items()}
+
+    @property
+    def kohya(self) -> dict[str, str]:
+        """Name in a kohya file -> the original's."""
+        return {"lora_unet_" + name.replace(".", "_"): name for name in self.originals}
+
+    def readers(self) -> dict[str, frozenset[str]]:
+        """Program -> module names that it has a place for."""
+        named = {
+            "peft": {"transformer." + name for name in self.parts},
+            "original": {"diffusion_model." + name for name in self.originals},
+            "kohya": set(self.kohya),
+        }
+        return {
+            program: frozenset(name for form in forms for name in named[form])
+            for program, forms in self.forms.items()
+        }
+
+
+def families() -> list[str]:
+    """The families that have a table."""
+    return sorted(p.stem for p in FOLDER.glob("*.tsv"))
+
+
+@cache
+def names_of(family: str, blocks: str = "") -> Names:
+    """The table of a family.
+
+    Args:
+        family: one of `families()`.
+        blocks: JSON of other counts of blocks than the true model's, as `loratui_structure` in metadata.
+    """
+    counts, forms, rows = _table(family)
+    counts = counts | {k: n for k, n in _stated(blocks).items() if k in counts}
+    parts: dict[str, Part] = {}
+    for name, original, index, count in rows:
+        for n in range(counts.get(name.partition(".{n}")[0], 1)):
+            parts[name.replace("{n}", str(n))] = Part(original.replace("{n}", str(n)), index, count)
+    return Names(family, parts, forms)
+
+
+def true_counts(family: str) -> dict[str, int]:
+    """Blocks of each kind in the largest true model."""
+    return _table(family)[0]
+
+
+Row = tuple[str, str, int, int]
+
+
+@cache
+def _table(family: str) -> tuple[dict[str, int], dict[str, tuple[str, ...]], list[Row]]:
+    counts: dict[str, int] = {}
+    forms: dict[str, tuple[str, ...]] = {}
+    rows: list[Row] = []
+    for line in (FOLDER / f"{family}.tsv").read_text(encoding="utf-8").splitlines():
+        words = line.removeprefix("#").split()
+        if not line.startswith("#"):
+            index, count = (int(n) for n in words[2].split("/")) if len(words) > 2 else (0, 1)
+            rows.append((words[0], words[1], index, count))
+        elif not counts:
+            counts = {kind: int(n) for kind, n in zip(words[::2], words[1::2], strict=True)}
+        else:
+            forms[words[0]] = tuple(words[1:])
+    return counts, forms, rows
+
+
+def _stated(text: str) -> dict[str, int]:
+    try:
+        found = json.loads(text) if text else {}
+        return {str(k): int(n) for k, n in found.items() if 0 < int(n) <= 256}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def family_by_names(modules: list[str], metadata: dict[str, str]) -> str:
+    """The family whose table has most of these names; what the file says of itself decides a tie."""
+    scores = {}
+    for family in families():
+        readers = names_of(family, metadata.get("loratui_structure", "")).readers()
+        known = frozenset().union(*readers.values())
+        found = sum(name in known for name in modules)
+        if found:
+            scores[family] = (found, metadata.get("loratui_family", "") == family, -len(known))
+    return max(scores, key=lambda f: scores[f]) if scores else ""
+
+
+def is_transformer(name: str) -> bool:
+    """Whether a module's name is of a diffusion transformer, not of a U-Net or a text encoder."""
+    return bool(_TRANSFORMER.match(name))
