@@ -120,8 +120,8 @@ def test_folders(tiny_sd15: Path, tiny_sd2: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_sd15, copy)
     index = copy / "model_index.json"
-    index.write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
-    assert refused(copy)[0] == "other-family" and "Stable Diffusion 3" in refused(copy)[1]
+    index.write_text(json.dumps({"_class_name": "PixArtSigmaPipeline"}))
+    assert refused(copy)[0] == "other-family" and "PixArt" in refused(copy)[1]
     index.write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert "no .safetensors weights" in refused(copy)[1]
