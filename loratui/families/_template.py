@@ -1,0 +1,208 @@
+"""TEMPLATE of a flow family: copy to `families/NAME.py`, and answer each question for your model.
+
+What there is to write, besides this file:
+
+1. A row in `families/spec.py`: `pipelines` and `marks` are what detection goes by, `layers` what the targets
+   mean, `patch` what sides are multiples of, `files` the form that the model's users load.
+2. `weights/names/NAME.tsv`: the layers' names as diffusers and as the original code have them, and who reads
+   which form. Take them from the original's code and from ComfyUI's and diffusers' converters.
+3. `families/configs/NAME/`: model_index.json of the diffusers pipeline, and for single files
+   `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
+4. `tests/tiny_families/NAME.py`: a random base of a few thousand numbers, and the velocity of one sample,
+   written with nothing but the pipeline's own pieces; a fixture `tiny_NAME` in tests/conftest.py.
+5. `presets/NAME*.toml` with their sources, and a line in README's table.
+
+Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume, files. See
+`families/sd3.py` for a whole one.
+
+The trainer calls, in this order: `load` once; `encode_pictures` and `encode_captions` while the caches fill,
+each under no_grad, for what is not in them yet; `target_modules` and `kohya_name` when the network is put
+in, `blocks` for swapping, compiling and quantising; `size_condition` for each sample and `predict` for each
+batch; `pipeline`, `pipeline_inputs`, `pipeline_latents`, `decode_latents` for each picture that is drawn;
+`metadata` at each save. Text encoders in `LazyModules` are read when the first caption is missing from the
+cache, and let go of behind it: reach for `parts.text_encoders[key]` in `encode_batch` and nowhere else.
+
+Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loratui.families import clip_unet, original, sources, t5_text
+from loratui.families.clip_unet import load_vae
+from loratui.families.emphasis import Spoken, plain
+from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.original import Tensors
+from loratui.families.protocol import Condition, LazyModules, Parts, Size
+from loratui.families.spec import family_spec
+
+MARK = "double_blocks.0.img_attn.qkv.weight"
+"""A tensor of the original layout; the prefix of a single file is found by it."""
+TEXT = t5_text.part("text_encoder", "tokenizer")
+"""What `sources` looks for: a folder of the base, or what `model.text` names."""
+TOKENS = 512
+
+
+class Template:
+    """See `families.protocol.Family` for what each method promises.
+
+    Attributes:
+        name: as in the row.
+        empty: the caption that stands for none: what the model was trained on, or is sampled with, where
+            there is no text. Mostly "", sometimes " ".
+    """
+
+    name = "template"
+    empty = ""
+
+    def load(
+        self, base: Path, dtype: torch.dtype, prediction: str = "auto", vae: Path | None = None,
+        text: Sequence[Path] = (),
+    ) -> Parts:  # fmt: skip
+        """Read what is at `base`, from the disk alone.
+
+        In: `base` is a diffusers folder or a .safetensors file in the original layout, of everything or of
+        the transformer alone; `dtype` is the transformer's, fp32, bf16 or fp16; `vae` and `text` are what the
+        user's settings name beside it. `prediction` says nothing to a flow.
+        Out: everything frozen, in eval mode, on the CPU; codec in fp32; text encoders not read yet.
+        """
+        kind: Any = None  # diffusers' class of the transformer
+        if base.is_dir():
+            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
+            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
+        else:
+            convert = dict  # diffusers.loaders.single_file_utils.convert_..._to_diffusers
+            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
+            scheduler = read_json(CONFIGS / self.name / "scheduler" / "scheduler_config.json")
+        codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / self.name)
+        place, folder = sources.find_encoder(TEXT, base, text), sources.find_tokenizer(TEXT, base, text)
+        if place is None:
+            raise sources.no_encoder(TEXT, base)
+        if folder is None:
+            raise sources.no_tokenizer(TEXT, base)
+        return Parts(
+            denoiser=denoiser,
+            vae=codec,
+            text_encoders=LazyModules({"t5": lambda: t5_text.load_encoder(place)}),
+            tokenizers={"t5": t5_text.load_tokenizer(folder)},
+            scheduler=scheduler,
+            prediction="flow",
+            latent_factor=2 ** (len(codec.config.block_out_channels) - 1),
+            latent_channels=codec.config.latent_channels,
+            vae_identity=vae_identity,
+            text_identity=identity([], original.place_identity(place, folder)),
+            base_hash=base_hash,
+            patch=2,
+        )
+
+    def encode_pictures(self, parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """In: pixels [B, 3, H * factor, W * factor], fp32, -1..1, on the codec's device.
+
+        Out: mean and deviation of the latents [B, C, H, W], scaled and shifted so that they have a deviation
+        of about 1: x_0 of the flow. Not packed: masks and noise lie over H and W.
+        """
+        return clip_unet.encode_pictures(parts, pixels_BCHW)
+
+    def decode_latents(self, parts: Parts, latents_BCHW: Tensor) -> Tensor:
+        """In: such latents, fp32. Out: pixels [B, 3, H * factor, W * factor] in about -1..1."""
+        return clip_unet.decode_latents(parts, latents_BCHW)
+
+    def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
+        """In: captions, or prompts with weights of words. Out: one condition each, without batch axis.
+
+        Each is encoded alone, so that its bits do not depend on its neighbours: they are in a cache. What is
+        stored is what the disk will hold: leave filling out where a mask would hide it, and keep it where the
+        model attends to it. Lengths may differ; `stack` fills up with zeros, and a mask of ones beside says
+        where each one ends.
+        """
+        return original.alone(self.encode_batch, parts, captions)
+
+    def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
+        """The same with a leading batch axis; with gradients where text encoders are trained."""
+        texts = [plain(caption) for caption in captions]
+        encoder, tokenizer = parts.text_encoders["t5"], parts.tokenizers["t5"]
+        return {"prompt_embeds": t5_text.last_hidden_states(encoder, tokenizer, texts, TOKENS)}
+
+    def size_condition(self, original: Size, crop: Size, target: Size) -> Condition:
+        """In: (width, height) or (left, top) in px. Out: what the model is told of sizes; mostly nothing."""
+        return {}
+
+    def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
+        """In: x_t [B, C, H, W] in fp32 (float64 in the test), t = 1000 sigma as floats, a batched condition.
+
+        Out: the velocity eps - x_0, [B, C, H, W]: turn the sign around if the model answers x_0 - eps.
+        Packing, ids of places, masks and the guidance input (`parts.guidance`) belong here. Bring
+        conditions to the precision of `noisy_BCHW`; autocast does the rest. Runs with gradients, under autocast or not.
+        """
+        output: Tensor = parts.denoiser(
+            hidden_states=noisy_BCHW,
+            encoder_hidden_states=condition["prompt_embeds"].to(noisy_BCHW.dtype),
+            timestep=timesteps_B / 1000,
+            return_dict=False,
+        )[0]
+        return output
+
+    def pipeline(self, parts: Parts, sampler: str) -> Any:
+        """Out: diffusers' pipeline over these very modules, without text encoders; a scheduler of its own.
+
+        `original.flow_scheduler` raises ValueError for samplers that a flow does not have.
+        """
+        raise NotImplementedError
+
+    def pipeline_inputs(
+        self, parts: Parts, prompt: Condition, negative: Condition, guidance: float
+    ) -> dict[str, Any]:
+        """In: conditions without batch axis. Out: arguments of the pipeline's call for one picture.
+
+        Tensors get a batch axis of 1 and are fp32: latents take their precision from them.
+        """
+        return {"prompt_embeds": prompt["prompt_embeds"][None].float(), "guidance_scale": guidance}
+
+    def pipeline_latents(self, parts: Parts, latents: Tensor, width: int, height: int) -> Tensor:
+        """In: what the pipeline gives with output_type="latent". Out: [B, C, H, W] for `decode_latents`."""
+        return latents
+
+    def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
+        """In: `network.target`. Out: names of linear layers; parts of one matrix in their order in it."""
+        spec = family_spec(self.name)
+        assert spec is not None
+        return original.layers_of(denoiser, spec.layers[target])
+
+    def blocks(self, denoiser: Any) -> list[nn.Module]:
+        """Out: the modules that hold nearly all weights, in the order in which they run."""
+        return list(denoiser.transformer_blocks)
+
+    def text_modules(self, encoder: nn.Module) -> list[str]:
+        """Out: layers of a text encoder that are trained; none where the row says `trains_text=False`."""
+        return []
+
+    def kohya_name(self, network: nn.Module, key: str, module: str) -> str:
+        """Out: the module's name in files: dotted for `files="peft"`, else the original's with underscores.
+
+        Several modules of one name are one matrix in the file: they share their A.
+        """
+        return f"transformer.{module}"
+
+    def metadata(self, parts: Parts) -> dict[str, str]:
+        """Out: what readers tell the family by; `structure_metadata` says of other counts of blocks."""
+        counts = {"transformer_blocks": parts.denoiser.config.num_layers}
+        return {
+            "ss_base_model_version": self.name,
+            "ss_v2": "False",
+            "modelspec.architecture": f"{self.name}/lora",
+            **original.structure_metadata(self.name, counts),
+        }
+
+
+def infer(tensors: Tensors) -> dict[str, Any]:
+    """In: tensors of a single file, prefix removed. Out: settings of diffusers' class, by their shapes."""
+    return {"num_layers": original.count_blocks(tensors, "transformer_blocks.")}
+
+
+FAMILY = Template()
