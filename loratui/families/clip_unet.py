@@ -231,15 +231,15 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
             "The file holds no VAE.", "Take a full checkpoint, or name a VAE with model.vae."
         )
     layers = 1 + max(int(n.split(".")[4]) for n in shapes if n.startswith("encoder.down.0.block."))
-    quantises = "post_quant_conv.weight" in shapes  # SD3's and FLUX.1's do not
-    return config | {
+    plain: dict[str, Any] = {}
+    if "post_quant_conv.weight" not in shapes:  # SD3's and FLUX.1's
+        plain = {"use_quant_conv": False, "use_post_quant_conv": False}
+    return config | plain | {
         "block_out_channels": [shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)],
         "layers_per_block": layers,
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "latent_channels": shapes["decoder.conv_in.weight"][1],
-        "use_quant_conv": quantises,
-        "use_post_quant_conv": quantises,
     }
 
 
