@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from loratui.families import clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
-from loratui.families.emphasis import Spoken, plain
+from loratui.families.emphasis import Spoken, words
 from loratui.families.loading import CONFIGS, identity, read_json
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
@@ -125,7 +125,7 @@ class Template:
 
     def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same with a leading batch axis; with gradients where text encoders are trained."""
-        texts = [plain(caption) for caption in captions]
+        texts = [words(caption) for caption in captions]
         encoder, tokenizer = parts.text_encoders["t5"], parts.tokenizers["t5"]
         return {"prompt_embeds": t5_text.last_hidden_states(encoder, tokenizer, texts, TOKENS)}
 

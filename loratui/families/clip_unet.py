@@ -234,13 +234,19 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     if "post_quant_conv.weight" not in shapes:  # SD3's and FLUX.1's
         plain = {"use_quant_conv": False, "use_post_quant_conv": False}
-    return config | plain | {
-        "block_out_channels": [shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)],
-        "layers_per_block": layers,
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "latent_channels": shapes["decoder.conv_in.weight"][1],
-    }
+    return (
+        config
+        | plain
+        | {
+            "block_out_channels": [
+                shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)
+            ],
+            "layers_per_block": layers,
+            "down_block_types": ["DownEncoderBlock2D"] * levels,
+            "up_block_types": ["UpDecoderBlock2D"] * levels,
+            "latent_channels": shapes["decoder.conv_in.weight"][1],
+        }
+    )
 
 
 def encode_pictures(parts: Parts, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:

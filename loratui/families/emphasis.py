@@ -33,7 +33,7 @@ Spoken = str | Weighted
 """What an encoder reads: a caption, or a prompt with weights."""
 
 
-def plain(spoken: Spoken) -> str:
+def words(spoken: Spoken) -> str:
     """The words alone, for encoders that know no weights."""
     return spoken if isinstance(spoken, str) else "".join(text for text, _ in spoken.pieces)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from loratui.families import clip_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
-from loratui.families.emphasis import Spoken, plain
+from loratui.families.emphasis import Spoken, words
 from loratui.families.loading import CONFIGS, identity, read_json
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
@@ -93,7 +93,7 @@ class StableDiffusion3:
 
     def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same as a batch, without weights of words."""
-        texts = [plain(caption) for caption in captions]
+        texts = [words(caption) for caption in captions]
         hidden, pooled = [], []
         for clip in CLIPS:
             encoder = parts.text_encoders[clip.key]
