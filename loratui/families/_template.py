@@ -138,7 +138,7 @@ class Template:
 
         Out: the velocity eps - x_0, [B, C, H, W]: turn the sign around if the model answers x_0 - eps.
         Packing, ids of places, masks and the guidance input (`parts.guidance`) belong here. Bring
-        conditions to the precision of `noisy_BCHW`; autocast does the rest. Runs with gradients, under autocast or not.
+        conditions to the precision of `noisy_BCHW`; autocast does the rest.
         """
         output: Tensor = parts.denoiser(
             hidden_states=noisy_BCHW,
