@@ -162,7 +162,7 @@ def _versions(config: RunConfig) -> list[Problem]:
         advice = "Set data.crop to face."
         found.append(warning(path, "no-faces", message, advice, {"data.crop": "face"}))
     elif data.face_near and data.face_far and data.face_far < data.face_near:
-        message = f"{data.face_far:g} face heights are less than data.face_near {data.face_near:g}."
+        message = f"{data.face_far:g} face sizes are less than data.face_near {data.face_near:g}."
         fix: dict[str, object] = {"data.face_far": data.face_near, "data.face_near": data.face_far}
         found.append(error("data.face_far", "face-range", message, "Exchange the two.", fix))
     elif data.face_far and not data.face_near:

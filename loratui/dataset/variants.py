@@ -94,7 +94,7 @@ def around(
         face: in fractions of the picture.
         content: hash of the picture.
         n: which version; 0 is the widest cut.
-        near: the closest cut: its shorter side in face heights, 0 for none; nothing is enlarged for it.
+        near: the closest cut: its shorter side in face sizes, 0 for none; nothing is enlarged for it.
         far: the widest cut.
     """
     width, height = size
@@ -105,7 +105,8 @@ def around(
         wide, high = box[2] - box[0], box[3] - box[1]
         shorter = min(wide * width, high * height)
         unenlarged = min(bucket.size) / shorter
-        by = min(1.0, max(unenlarged, wanted * (face[3] - face[1]) * height / shorter))
+        longest = max((face[2] - face[0]) * width, (face[3] - face[1]) * height)
+        by = min(1.0, max(unenlarged, wanted * longest / shorter))
         half_w, half_h = wide * by / 2, high * by / 2
         box = moved(
             (0.5 - half_w, 0.5 - half_h, 0.5 + half_w, 0.5 + half_h), centre[0] - 0.5, centre[1] - 0.5

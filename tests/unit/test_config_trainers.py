@@ -228,6 +228,14 @@ _SHARED: dict[str, st.SearchStrategy[Any]] = {
     "data.tag_dropout": st.sampled_from([0.0, 0.1]),
     "data.max_tokens": st.sampled_from(["75", "150", "225"]),
     "data.separator": st.sampled_from([",", ";"]),
+    "data.crop": st.sampled_from(["centre", "random", "face"]),
+    "data.face_near": st.sampled_from([0.0, 1.5]),
+    "data.face_far": st.just(4.0),
+    "data.colour_jitter": st.sampled_from([0.0, 0.1]),
+    "data.caption_lines": st.sampled_from(["all", "first", "random"]),
+    "data.wildcards": st.booleans(),
+    "memory.base_weights": st.sampled_from(["full", "fp8", "int8", "nf4"]),
+    "memory.compile": st.booleans(),
     "network.kind": st.sampled_from(["lora", "dora", "loha", "lokr"]),
     "network.rank": st.integers(1, 128),
     "network.alpha": st.sampled_from([1.0, 8.0, 13.5]),
@@ -260,6 +268,7 @@ _SHARED: dict[str, st.SearchStrategy[Any]] = {
 _ONLY = {  # keys that one of the two has no word for
     "ai-toolkit": {
         "model.clip_skip", "data.min_bucket", "data.max_tokens", "data.separator", "objective.seed",
+        "data.face_near", "data.face_far", "data.colour_jitter", "data.caption_lines", "data.wildcards",
     },
     "sd-scripts": {"samples.prompts"},  # its prompts have no {trigger}
 }  # fmt: skip
@@ -273,6 +282,23 @@ def _effective(values: dict[str, Any], trainer: str) -> dict[str, Any]:
     found.pop("optimizer.epochs" if values["optimizer.steps"] else "optimizer.steps")
     if values["optimizer.schedule"] != "polynomial":
         found.pop("optimizer.power")
+    if values["memory.base_weights"] == ("nf4" if trainer == "ai-toolkit" else "int8"):
+        found.pop("memory.base_weights")  # no word for it
+    if trainer == "ai-toolkit" and values["data.crop"] == "face":
+        found.pop("data.crop")
+    if trainer == "sd-scripts":
+        if values["memory.base_weights"] == "nf4":
+            found.pop("memory.base_weights")
+        if values["data.crop"] == "face" and not values["data.face_near"]:
+            found.pop("data.crop")
+        if values["data.crop"] != "face" or not values["data.face_near"]:
+            del found["data.face_near"], found["data.face_far"]
+        if values["data.caption_lines"] == "all":  # it takes the first line, or one at random with wildcards
+            found["data.caption_lines"] = "random" if values["data.wildcards"] else "first"
+        elif values["data.caption_lines"] == "random":
+            found["data.wildcards"] = True
+        elif values["data.wildcards"]:
+            found["data.caption_lines"] = "random"
     if values["optimizer.name"] in {"lion", "came"}:
         found.pop("optimizer.beta2")
     if trainer == "ai-toolkit":
@@ -303,6 +329,53 @@ def test_export_then_import_is_the_identity_on_what_both_know(
     assert got == wanted
     assert [f.path for f in found.folders] == ["/d/pictures"] and found.folders[0].repeats == 3
     assert not [line for line in found.lines if line.kind in {"unknown", "wrong"}]
+
+
+_READ = [
+    ("a.toml", 'network_dim = 8\nfp8_base = true\ntorch_compile = true\nblocks_to_swap = 20',
+     {"memory.base_weights": "fp8", "memory.compile": True, "memory.blocks_to_swap": 20,
+      "data.caption_lines": "first"}),
+    ("b.toml", 'network_dim = 8\nrandom_crop = true\ncolor_aug = true\nenable_wildcard = true',
+     {"data.crop": "random", "data.colour_jitter": 0.1, "data.caption_lines": "random",
+      "data.wildcards": True}),
+    ("c.toml", '[general]\nface_crop_aug_range = [4.0, 2.0]\nrandom_crop = true',
+     {"data.crop": "face", "data.face_near": 2.0, "data.face_far": 4.0, "data.caption_lines": "first"}),
+    ("d.json", json.dumps({"LoRA_type": "Standard", "color_aug": True, "fp8_base": True}),
+     {"data.colour_jitter": 0.1, "memory.base_weights": "fp8"}),
+    ("e.yaml", """config: {name: x, process: [{network: {type: lora}, model: {quantize: true, qtype: uint4,
+     compile: true}, datasets: [{folder_path: /d, random_crop: true}]}]}""",
+     {"memory.base_weights": "nf4", "memory.compile": True, "data.crop": "random"}),
+    ("f.yaml", "config: {name: x, process: [{network: {type: lora}, model: {quantize: true}}]}",
+     {"memory.base_weights": "fp8", "memory.compile": None}),
+    ("g.json", json.dumps({
+        "training_method": "LORA", "model_type": "STABLE_DIFFUSION_XL_10_BASE", "compile": True,
+        "gradient_checkpointing": "CPU_OFFLOADED", "layer_offload_fraction": 0.5,
+        "unet": {"weight_dtype": "NFLOAT_4"},
+        "concepts": [{"path": "/d", "image": {
+            "enable_crop_jitter": True, "enable_random_flip": True, "enable_random_hue": True,
+            "random_hue_max_strength": 0.2}, "text": {"keep_tags_count": 2, "enable_tag_shuffling": True}}]}),
+     {"memory.base_weights": "nf4", "memory.compile": True, "memory.blocks_to_swap": 44,
+      "data.crop": "random", "data.flip": True, "data.colour_jitter": 0.2, "data.keep_tokens": 2,
+      "data.shuffle_captions": True, "data.caption_lines": "random"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "wanted"), _READ, ids=[name for name, _, _ in _READ])
+def test_crops_colours_lines_and_weights(
+    name: str, text: str, wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = import_config(tmp_path / name)
+    assert {key: found.values.get(key) for key in wanted} == wanted
+    assert not [line for line in found.lines if line.kind in {"unknown", "wrong"}]
+
+
+def test_sd_scripts_caches_nothing_that_changes() -> None:
+    """It stops with an error where latents are cached and crops or colours are random."""
+    for changes in ({}, {"data.crop": "random"}, {"data.colour_jitter": 0.3}):
+        files, unsaid = export_files("sd-scripts", as_dict(assemble(changes)), [], "it", "", "sd15")
+        assert tomllib.loads(files["config.toml"])["cache_latents"] == (not changes)
+        assert any("one strength" in text for text in unsaid) == ("data.colour_jitter" in changes)
 
 
 def test_export_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

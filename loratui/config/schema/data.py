@@ -39,7 +39,7 @@ class DataConfig:
     """What of a picture that is larger than its bucket is kept: its middle, a part that differs from sample
     to sample (random), or what is around the face. A crop made by hand stays as it is."""
     face_near: float = 0.0
-    """With crop = face: the closest cut, its shorter side in face heights; 0 keeps as much as it can."""
+    """With crop = face: the closest cut, its shorter side in face sizes; 0 keeps as much as it can."""
     face_far: float = 0.0
     """With crop = face: the widest cut, as face_near; each version of a picture lies between the two."""
     colour_jitter: float = 0.0

@@ -30,6 +30,12 @@ _SCHEDULES = {
 }  # fmt: skip
 _SAMPLERS = {"ddim": "ddim", "euler": "euler", "euler_a": "euler_a", "dpmsolver++": "dpmpp_2m"}
 
+_QTYPES = (
+    ("float8", "fp8"), ("fp8", "fp8"), ("int8", "int8"), ("int4", "nf4"), ("nf4", "nf4"),
+)  # fmt: skip
+"""Part of a `qtype` -> ours, the first that fits."""
+_WRITTEN_QTYPES = {"fp8": "qfloat8", "int8": "qint8"}
+
 ROWS: tuple[Row, ...] = (
     Row("model.name_or_path", "model.base"),
     Row("model.vae_path", "model.vae"),
@@ -53,6 +59,7 @@ ROWS: tuple[Row, ...] = (
         {"balanced": "none", "content": "content", "style": "style"},
     ),
     Row("train.train_text_encoder", "network.text_encoder"),
+    Row("model.compile", "memory.compile"),
     Row("sample.sampler", "samples.sampler", _SAMPLERS),
     Row("sample.sample_every", "samples.every"),
     Row("sample.width", "samples.width"),
@@ -108,12 +115,14 @@ _KNOWN: Mapping[str, str] = {
     "train.do_differential_guidance": "not here", "train.switch_boundary_every": "", "train.free_u": "",
     "train.single_item_batching": "not here", "train.weight_jitter": "not here", "train.do_cfg": "not here",
     "train.inverted_mask_prior": "not here", "train.adapter_lr": "", "train.refiner_lr": "",
-    "model.quantize": "see memory in `loratui config schema`", "model.quantize_te": "",
-    "model.qtype": "", "model.qtype_te": "", "model.low_vram": "see memory in `loratui config schema`",
+    "model.quantize": "", "model.quantize_te": "text encoders leave the device once their texts are cached",
+    "model.qtype": "", "model.qtype_te": "",
+    "model.low_vram": "set memory.blocks_to_swap or memory.base_weights",
     "model.arch": "the family is read from the base", "model.is_flux": "the family is read from the base",
     "model.is_v3": "the family is read from the base", "model.assistant_lora_path": "", "model.dtype": "",
-    "model.model_kwargs": "", "model.layer_offloading": "", "model.compile": "",
-    "model.layer_offloading_transformer_percent": "", "model.layer_offloading_text_encoder_percent": "",
+    "model.model_kwargs": "", "model.layer_offloading": "set memory.blocks_to_swap",
+    "model.layer_offloading_transformer_percent": "set memory.blocks_to_swap",
+    "model.layer_offloading_text_encoder_percent": "",
     "model.te_name_or_path": "", "model.use_text_encoder_1": "", "model.use_text_encoder_2": "",
     "model.extras_name_or_path": "", "model.unet_path": "",
     "sample.walk_seed": "", "sample.fps": "", "sample.num_frames": "", "sample.format": "samples are PNG",
@@ -128,7 +137,7 @@ _DATASET_KNOWN: Mapping[str, str] = {
     "default_caption": "", "trigger_word": "",
     "mask_path": "masks lie beside the pictures here: NAME-masklabel.png",
     "mask_min_value": "", "invert_mask": "not here", "alpha_mask": "", "flip_y": "not here",
-    "network_weight": "not here", "loss_multiplier": "not here", "random_crop": "not here",
+    "network_weight": "not here", "loss_multiplier": "not here", "random_crop": "",
     "random_scale": "not here", "scale": "not here", "control_path": "not here", "num_frames": "",
     "shrink_video_to_frames": "", "do_i2v": "", "fps": "", "bucket_tolerance": "", "type": "",
     "enable_ar_bucket": "", "prior_reg": "not here", "caption_type": "", "replacements": "not here",
@@ -153,6 +162,7 @@ def read(table: Mapping[str, Any], path: Path, where: Callable[[str], str] = lam
     _accumulation(ledger)
     read_rows(ledger, ROWS)
     _model(ledger)
+    _quantised(ledger)
     _ema(ledger)
     _samples(ledger)
     _text(ledger)
@@ -321,6 +331,24 @@ def _model(ledger: Ledger) -> None:
         ledger.take("model.arch", "model.family", "sd15" if arch in {"sd1", "sd15"} else arch)
 
 
+def _quantised(ledger: Ledger) -> None:
+    """`quantize: true` with a `qtype` of quanto or torchao."""
+    word = ledger.text("model.qtype").lower()
+    if not ledger.truth("model.quantize"):
+        if word:
+            ledger.ignore("model.qtype", "nothing is quantised")
+        return
+    form = next((ours for part, ours in _QTYPES if part in word), "" if word else "fp8")
+    if not form:
+        ledger.ignore("model.quantize", f"{word} is not here: set memory.base_weights")
+        ledger.ignore("model.qtype")
+        return
+    ledger.take("model.quantize", "memory.base_weights", form)
+    if word:
+        why = "the 4-bit form here" if form == "nf4" and word != "nf4" else ""
+        ledger.take("model.qtype", "memory.base_weights", form, why)
+
+
 def _ema(ledger: Ledger) -> None:
     key = "train.ema_config.ema_decay"
     if ledger.truth("train.ema_config.use_ema"):
@@ -401,6 +429,8 @@ def _dataset(
         else:
             ledger.wrong("resolution", "wants a number of px, or a list of them")
     read_rows(ledger, DATASET_ROWS)
+    if ledger.truth("random_crop"):
+        ledger.take("random_crop", "data.crop", "random")
     if ledger.truth("alpha_mask"):
         ledger.take(
             "alpha_mask",
@@ -469,6 +499,8 @@ def write(
         model["arch"] = {"sd15": "sd1"}.get(family, family)
     if values["objective.prediction"] == "v_prediction":
         model["is_v_pred"] = True
+    if values["memory.base_weights"] in _WRITTEN_QTYPES:
+        model |= {"quantize": True, "qtype": _WRITTEN_QTYPES[values["memory.base_weights"]]}
     process.setdefault("save", {})["max_step_saves_to_keep"] = values["saving.keep"]
     sample = process.setdefault("sample", {})
     if values["samples.prompts"]:
@@ -479,6 +511,8 @@ def write(
         "caption_ext": "txt",
     }
     shared["buckets"] = values["data.bucketing"]
+    if values["data.crop"] == "random":
+        shared["random_crop"] = True
     process["datasets"] = [_folder(folder, shared) for folder in folders]
     job = {"job": "extension", "config": {"name": name, "process": [process]}, "meta": {"name": "[name]"}}
     return job, _unsaid(values)
@@ -545,6 +579,10 @@ def _unsaid(values: Mapping[str, Any]) -> list[str]:
     from loratui.config.docs import field_table
 
     said = SAID | {row.ours for row in (*ROWS, *DATASET_ROWS)}
+    if values["data.crop"] == "random":
+        said |= {"data.crop"}
+    if values["memory.base_weights"] in _WRITTEN_QTYPES:
+        said |= {"memory.base_weights"}
     return [
         f"{path} = {value_text(values[path])}: ai-toolkit has no such setting"
         for path, info in field_table().items()

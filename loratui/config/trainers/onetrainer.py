@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loratui.config.trainers.report import Folder, Imported, Ledger
+from loratui.config.trainers.report import Folder, Imported, Ledger, Line
 from loratui.config.trainers.rows import Row, read_rows
+from loratui.families.spec import family_spec
 
 TRAINER = "onetrainer"
 _FAMILIES = {
@@ -27,6 +28,7 @@ _NEAR = {
     "DADAPT_LION": "dadaptation", "DADAPT_SGD": "dadaptation", "DADAPT_ADAN": "dadaptation",
     "DADAPT_ADA_GRAD": "dadaptation", "ADAMW_ADV": "adamw", "PRODIGY_ADV": "prodigy", "LION_ADV": "lion",
 }  # fmt: skip
+_WEIGHTS = {"FLOAT_8": "fp8", "FLOAT_W8A8": "fp8", "INT_W8A8": "int8", "NFLOAT_4": "nf4"}
 _SCHEDULES = {
     "CONSTANT": "constant", "LINEAR": "linear", "COSINE": "cosine", "COSINE_WITH_RESTARTS": "cosine",
     "COSINE_WITH_HARD_RESTARTS": "cosine", "REX": "rex",
@@ -144,7 +146,7 @@ def read(
     _resolution(ledger)
     _objective(ledger)
     _text(ledger)
-    _memory(ledger)
+    _memory(ledger, _FAMILIES.get(family, ""))
     _every(ledger, "sample_after", "samples.every")
     _every(ledger, "save_every", "saving.every")
     destination = ledger.text("output_model_destination")
@@ -157,7 +159,9 @@ def read(
     ledger.rest({**_KNOWN, **unused}, [row.key for row in ROWS])
     inside = table.get("concepts")
     listed = inside if isinstance(inside, list) else concepts or []
-    return Imported(TRAINER, path, ledger.values, tuple(ledger.lines), tuple(_folders(listed)), "", name)
+    shown = _pictures(listed, ledger.values)
+    lines = (*ledger.lines, *shown)
+    return Imported(TRAINER, path, ledger.values, lines, tuple(_folders(listed)), "", name)
 
 
 def _flat(values: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
@@ -364,7 +368,7 @@ def _text(ledger: Ledger) -> None:
         )
 
 
-def _memory(ledger: Ledger) -> None:
+def _memory(ledger: Ledger, family: str) -> None:
     value = ledger.get("gradient_checkpointing", ledger.get("unet.gradient_checkpointing"))
     key = "gradient_checkpointing" if "gradient_checkpointing" in ledger else "unet.gradient_checkpointing"
     if key in ledger:
@@ -372,6 +376,55 @@ def _memory(ledger: Ledger) -> None:
         offloaded = word == "CPU_OFFLOADED"
         why = "activations stay on the device" if offloaded else ""
         ledger.take(key, "memory.gradient_checkpointing", offloaded or word in {"ON", "TRUE", "1"}, why)
+        _offload(ledger, family if offloaded else "")
+    if ledger.truth("compile"):
+        ledger.take("compile", "memory.compile", True)
+    word = ledger.text("unet.weight_dtype").upper()
+    if word in _WEIGHTS:
+        why = "" if word in {"FLOAT_8", "NFLOAT_4"} else "products are not in 8 bits here"
+        ledger.take("unet.weight_dtype", "memory.base_weights", _WEIGHTS[word], why)
+
+
+def _offload(ledger: Ledger, family: str) -> None:
+    """The share of layers in main memory as blocks; it counts there with offloaded checkpointing alone."""
+    share, spec = ledger.number("layer_offload_fraction"), family_spec(family)
+    if 0 < share <= 1 and spec is not None:
+        ledger.take(
+            "layer_offload_fraction", "memory.blocks_to_swap", round(share * spec.blocks),
+            "a share of the layers there, blocks here",
+        )  # fmt: skip
+
+
+def _pictures(concepts: list[Any], values: dict[str, Any]) -> list[Line]:
+    """What the first concept that is trained on says of its pictures and captions."""
+    first = next((c for c in concepts if isinstance(c, dict) and c.get("enabled") is not False), {})
+    given = {k: v for k, v in _flat(first, "concepts.").items() if k.startswith(_CONCEPT)}
+    ledger = Ledger(given)
+    if ledger.truth("concepts.image.enable_crop_jitter"):
+        ledger.take("concepts.image.enable_crop_jitter", "data.crop", "random")
+    read_rows(ledger, _CONCEPT_ROWS)
+    strengths = {}
+    for what in ("brightness", "contrast", "saturation", "hue"):
+        if ledger.truth(f"concepts.image.enable_random_{what}"):
+            strengths[what] = ledger.number(f"concepts.image.random_{what}_max_strength")
+    if strengths:
+        strongest = max(strengths, key=lambda what: strengths[what])
+        ledger.take(
+            f"concepts.image.random_{strongest}_max_strength", "data.colour_jitter",
+            min(1.0, strengths[strongest]), "one strength for all of them here",
+        )  # fmt: skip
+    ledger.default("concepts.text.prompt_source", "data.caption_lines", "random")
+    values.update(ledger.values)
+    return ledger.lines
+
+
+_CONCEPT = ("concepts.image.", "concepts.text.")
+_CONCEPT_ROWS: tuple[Row, ...] = (
+    Row("concepts.image.enable_random_flip", "data.flip"),
+    Row("concepts.text.enable_tag_shuffling", "data.shuffle_captions"),
+    Row("concepts.text.keep_tags_count", "data.keep_tokens"),
+    Row("concepts.text.tag_delimiter", "data.separator"),
+)
 
 
 def _every(ledger: Ledger, key: str, ours: str) -> None:

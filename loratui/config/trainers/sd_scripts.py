@@ -13,6 +13,7 @@ from typing import Any
 from loratui.config.toml import value_text
 from loratui.config.trainers import kohya_network as network
 from loratui.config.trainers import kohya_optimizer as optimizer
+from loratui.config.trainers import kohya_pictures as pictures
 from loratui.config.trainers.prompts import prompts_text
 from loratui.config.trainers.report import Folder, Imported, Ledger
 from loratui.config.trainers.rows import Row, read_rows, write_rows
@@ -109,11 +110,9 @@ KNOWN: Mapping[str, str] = {
         ("ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_graph", "deepspeed", "zero_stage",
          "num_processes", "num_machines"), "processes are chosen at the start of a run"),
     **dict.fromkeys(
-        ("dynamo_backend", "torch_compile", "full_fp16", "full_bf16"),
-        "the LoRA is trained in fp32, whatever the base is"),
-    "color_aug": "colours are not changed here",
-    "random_crop": "pictures are cropped in the middle, or where you put the crop",
-    "face_crop_aug_range": "pictures are cropped in the middle, or where you put the crop",
+        ("full_fp16", "full_bf16"), "the LoRA is trained in fp32, whatever the base is"),
+    "dynamo_backend": "blocks are compiled by torch's own inductor",
+    "color_aug": "", "random_crop": "", "torch_compile": "", "blocks_to_swap": "",
     "caption_dropout_every_n_epochs": "captions are dropped by share only",
     "noise_offset_random_strength": "the strength is not random here",
     "ip_noise_gamma_random_strength": "the strength is not random here",
@@ -139,8 +138,7 @@ KNOWN: Mapping[str, str] = {
     "base_weights_multiplier": "merge them first: `loratui merge`",
     "no_half_vae": "the VAE is run in fp32 where fp16 is known to fail",
     "conditioning_data_dir": "masks lie beside the pictures here: NAME-masklabel.png",
-    "fp8_base": "see memory in `loratui config schema`",
-    "fp8_base_unet": "see memory in `loratui config schema`",
+    "fp8_base": "", "fp8_base_unet": "",
     "mem_eff_attn": "torch's own attention is used",
     "v_parameterization": "",
     "network_multiplier": "",
@@ -203,6 +201,8 @@ def read(
     read_rows(ledger, (*ROWS, *DATASET_ROWS, *SUBSET_ROWS))
     _token_warmup(ledger)
     _upscale(ledger)
+    pictures.read(ledger)
+    pictures.read_memory(ledger)
     _family(ledger)
     _attention(ledger)
     _saving(ledger)
@@ -219,7 +219,10 @@ def read(
     if "train_data_dir" in ledger:
         named.append(Folder(ledger.text("train_data_dir")))
         ledger.fine("train_data_dir", "`loratui import` takes its N_name folders")
-    ledger.rest({**KNOWN, **more}, [*SPECIAL, *(row.key for row in (*ROWS, *DATASET_ROWS, *SUBSET_ROWS))])
+    ledger.rest(
+        {**KNOWN, **more},
+        [*SPECIAL, *pictures.KEYS, *(row.key for row in (*ROWS, *DATASET_ROWS, *SUBSET_ROWS))],
+    )
     name = str(ledger.values.get("saving.name", ""))
     return Imported(trainer, path, ledger.values, tuple(ledger.lines), tuple(named), "", name)
 
@@ -264,6 +267,7 @@ def read_dataset(table: Mapping[str, Any], path: Path, where: Callable[[str], st
     batch(ledger, "batch_size")
     read_rows(ledger, (*DATASET_ROWS, *SUBSET_ROWS))
     _token_warmup(ledger)
+    pictures.read(ledger)
     if "validation_split" in ledger:
         ledger.take("validation_split", "objective.validation_share")
     if ledger.truth("alpha_mask"):
@@ -275,7 +279,7 @@ def read_dataset(table: Mapping[str, Any], path: Path, where: Callable[[str], st
         )
     ledger.default("enable_bucket", "data.bucketing", False)
     _upscale(ledger)
-    ledger.rest(KNOWN, [row.key for row in (*DATASET_ROWS, *SUBSET_ROWS)])
+    ledger.rest(KNOWN, [*pictures.KEYS, *(row.key for row in (*DATASET_ROWS, *SUBSET_ROWS))])
     lines = list(ledger.lines)
     from loratui.config.trainers.report import Line, shown
 
@@ -446,9 +450,9 @@ def write(values: Mapping[str, Any], family: str = "") -> tuple[dict[str, Any], 
     network.write(values, arguments)
     optimizer.write(values, arguments)
     arguments["save_model_as"] = "safetensors"
-    arguments["cache_latents"] = True
+    unsaid = pictures.write(values, arguments, general)
     arguments["sdpa"] = True
-    return arguments, general, _unsaid(values)
+    return arguments, general, [*unsaid, *_unsaid(values)]
 
 
 def _unsaid(values: Mapping[str, Any]) -> list[str]:
@@ -456,7 +460,7 @@ def _unsaid(values: Mapping[str, Any]) -> list[str]:
     from loratui.config.docs import field_table
 
     said = {row.ours for row in (*ROWS, *DATASET_ROWS, *SUBSET_ROWS) if not row.spare}
-    said |= network.SAID | optimizer.SAID | {
+    said |= network.SAID | optimizer.SAID | pictures.SAID | {
         "data.resolution", "data.upscale", "data.batch_size", "data.token_warmup_steps", "data.max_tokens",
         "model.family",
         "objective.prediction", "objective.validation_share", "samples.prompts", "samples.negative",
