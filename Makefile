@@ -1,6 +1,7 @@
 # The two commands: `make demo` and `make test`. Both make .venv when it is not there.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -22,8 +23,9 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
+# Two at a time with a thread each: the models of the tests are too small for more threads to help.
 check: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --timeout 7200

@@ -238,12 +238,13 @@ def describe(error: BaseException, run: RunDir) -> tuple[str, str, str]:
     """Code, message and advice for what ended a job."""
     again = f"then `loratui resume {run.id}`"
     text = str(error).strip()
+    cause = error.__cause__ if isinstance(error, LoratuiError) else error
+    if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+        where = f" ({cause.filename})" if cause.filename else ""
+        return "disk-full", f"The disk is full{where}.", f"Free some space, {again}."
     if isinstance(error, LoratuiError):
         name = type(error).__name__.removesuffix("Error").lower()
         return name, error.message, error.advice
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        where = f" ({error.filename})" if error.filename else ""
-        return "disk-full", f"The disk is full{where}.", f"Free some space, {again}."
     if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
         advice = (
             "Start again with a lower batch_size, resolution or rank, or memory.gradient_checkpointing on."

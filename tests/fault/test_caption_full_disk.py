@@ -80,7 +80,7 @@ def test_a_full_file_system(small_disk: Path, server: tuple[str, Counter[str]]) 
         over.set()
         taker.join()
     assert ended.state == "failed", (ended.state, ended.reason)
-    assert ended.reason.startswith("The disk is full.") and "resume" in ended.advice, ended.reason
+    assert ended.reason.startswith("The disk is full") and "resume" in ended.advice, ended.reason
     before = {path.name: path.read_text() for path in data.glob("*.txt")}
     assert len(before) < COUNT
     for name, text in before.items():  # whole, or not there
