@@ -80,6 +80,7 @@ def _all_groups() -> Sequence[Any]:
         doctor,
         dryrun,
         files,
+        followers,
         framing,
         history,
         hub,
@@ -96,8 +97,8 @@ def _all_groups() -> Sequence[Any]:
     )
 
     return (
-        training, projects, files, studio, framing, history, captions, review, runs, sampling, reports, queue,
-        weights, operations, catalog, configs, dryrun, caches, hub, doctor,
+        training, projects, files, studio, framing, history, captions, review, runs, sampling, reports,
+        followers, queue, weights, operations, catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
 
 
