@@ -178,6 +178,8 @@ def export(
         raise DatasetError("There is nothing to export.", "Choose at least one picture.")
     if kind not in FORMATS:
         raise DatasetError(f"There is no export called {kind}.", f"There are: {', '.join(FORMATS)}.")
+    if ".." in target.parts:  # these paths are written into files
+        target = target.parent.resolve() / target.name
     if os.path.lexists(target) and not (target.is_dir() and kind != "zip" and not any(target.iterdir())):
         raise DatasetError(f"{target} exists already.", "Export to a new folder or file.")
     ready = _Ready(pictures, on_progress, masks=kind != "imagefolder")

@@ -54,6 +54,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_CACHE", "/hub")
     monkeypatch.setattr(machine.Machine, "read", lambda self, at, pid=0: CPU)
     monkeypatch.setattr(Library, "MEASURES", False)
+    monkeypatch.setattr("loratui.ui.widgets.filter_line._LIVE", 60.0)  # enter filters, not the clock
     usage = type(shutil.disk_usage("/"))(10**12, 10**11, 118 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     yield

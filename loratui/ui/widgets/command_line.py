@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from loratui.dataset.edit_parse import OPERATIONS
 from loratui.ui import text
 from loratui.ui.drawing import Row
-from loratui.ui.theme import Palette
+from loratui.ui.theme import Palette, palette
 from loratui.ui.widgets.facts import Facts
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -57,6 +57,7 @@ class CommandLine(Vertical):
     CommandLine .sign { width: 3; color: $accent; }
     CommandLine Input { width: 1fr; height: 1; border: none; background: $panel; }
     CommandLine #command-help { height: 1; padding: 0 3; }
+    CommandLine.-long #command-help { height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "leave", id="command.cancel"),
@@ -103,14 +104,14 @@ class CommandLine(Vertical):
         line.cursor_position = len(value)
         self.add_class("-open")
         line.focus()
-        self.query_one("#command-help", Facts).redraw()
+        self._say()
 
     def wrong(self, message: str) -> None:
         """Say what is wrong with the command, which stays to be mended."""
         self._error = message
         self.add_class("-open")
         self.query_one(Input).focus()
-        self.query_one("#command-help", Facts).redraw()
+        self._say()
 
     def close(self) -> None:
         """Put the line away."""
@@ -129,11 +130,19 @@ class CommandLine(Vertical):
         else:
             usage, words = "", ""
         row: Row = [(self._scope_words(value), colours.accent)]
-        if words:
-            row += [(f"   {word} {usage}".rstrip(), colours.text), (f"   {words}", colours.muted)]
-        else:
-            row.append(("   % in front: all   . in front: this picture", colours.muted))
-        return [row]
+        if not words:
+            return [[*row, ("   % in front: all   . in front: this picture", colours.muted)]]
+        row.append((f"   {word} {usage}".rstrip(), colours.text))
+        if sum(len(piece) for piece, _ in row) + 3 + len(words) > width:
+            return [row, [(text.crop(words, width), colours.muted)]]
+        return [[*row, (f"   {words}", colours.muted)]]
+
+    def _say(self) -> None:
+        """Tell what the command takes, on as many lines as that needs."""
+        facts = self.query_one("#command-help", Facts)
+        width = self.size.width - 6
+        self.set_class(width > 0 and len(self._help(width, 2, palette(self))) > 1, "-long")
+        facts.redraw()
 
     def _scope_words(self, value: str) -> str:
         if value.startswith("%"):
@@ -144,7 +153,7 @@ class CommandLine(Vertical):
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
         self._error = ""
-        self.query_one("#command-help", Facts).redraw()
+        self._say()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
