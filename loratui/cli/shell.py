@@ -91,6 +91,7 @@ def _all_groups() -> Sequence[Any]:
         review,
         runs,
         sampling,
+        serving,
         studio,
         training,
         weights,
@@ -98,7 +99,7 @@ def _all_groups() -> Sequence[Any]:
 
     return (
         training, projects, files, studio, framing, history, captions, review, runs, sampling, reports,
-        followers, queue, weights, operations, catalog, configs, dryrun, caches, hub, doctor,
+        followers, serving, queue, weights, operations, catalog, configs, dryrun, caches, hub, doctor,
     )  # fmt: skip
 
 
@@ -159,7 +160,8 @@ def _app(argv: Sequence[str], commands: dict[str, Parser], parser: Parser, out: 
 
 def open_app(folder: Path, out: Output, open_run: str | None = None, replay: Path | None = None) -> int:
     """The full-screen app; needs a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    in_browser = os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver")  # of `loratui serve`
+    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
         out.failure(
             "The app needs a terminal.",
             "Use a command instead, such as `loratui runs`; `loratui --help` lists them.",

@@ -35,16 +35,18 @@ def run(
     from loratui.ui.memory import give_back_freed
     from loratui.ui.terminal import TerminalDriver, end_on_signals
 
+    # in a browser Textual's own driver speaks to the server (`loratui serve`)
+    driver = None if os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver") else TerminalDriver
     give_back_freed()
     sys.setswitchinterval(_SWITCH_S)
-    app = LoratuiApp(project_root, open_run, replay, replay_share, TerminalDriver)
+    app = LoratuiApp(project_root, open_run, replay, replay_share, driver)
     while True:
         end_on_signals(app.save_all, lambda: app._driver)  # noqa: B023 - the app of this round
         app.run()
         if app.onward is None:
             break
         folder, came_from = app.onward
-        app = LoratuiApp(folder, driver_class=TerminalDriver, came_from=came_from)
+        app = LoratuiApp(folder, driver_class=driver, came_from=came_from)
     job = app.job_state
     if (
         job is not None
