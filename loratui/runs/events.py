@@ -26,7 +26,8 @@ Event = dict[str, Any]
 MEASUREMENTS = frozenset({"step", "memory", "validation", "scored"})
 _CRC_MEMBER = b',"crc":"'
 _TAIL = len(_CRC_MEMBER) + 8 + 2
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+"""How numbers that JSON does not have are written."""
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -70,7 +71,7 @@ def plain_json(value: Any) -> Any:
 def with_non_finite(value: Any) -> Any:
     """The strings that stand for non-finite numbers as numbers again, at any depth."""
     if isinstance(value, str):
-        return _NON_FINITE.get(value, value)
+        return NON_FINITE.get(value, value)
     if isinstance(value, dict):
         return {k: with_non_finite(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -84,10 +85,15 @@ def encode_line(event: Event) -> bytes:
     return b'%b%b%08x"}\n' % (body, _CRC_MEMBER, zlib.crc32(body))
 
 
+def sound(line: bytes) -> bool:
+    """Whether the CRC at the end of a line is that of what stands before it."""
+    return line[-_TAIL:] == b'%b%08x"}' % (_CRC_MEMBER, zlib.crc32(line[:-_TAIL]))
+
+
 def decode_line(line: bytes) -> Event | None:
     """The event of a line without its line break, or None when the line is not sound."""
     body = line[:-_TAIL]
-    if line[-_TAIL:] != b'%b%08x"}' % (_CRC_MEMBER, zlib.crc32(body)):
+    if not sound(line):
         return None
     try:
         event = _decoder.decode(line)
@@ -108,10 +114,20 @@ def read_events(path: Path, offset: int = 0, max_bytes: int | None = None) -> Re
     A last line without its line break is left for the next read: either it is being written, or the next
     writer takes it away. `max_bytes` bounds one read (a longer line is still read whole).
     """
+    data, end = read_lines(path, offset, max_bytes)
+    if not end:
+        return Read([], offset, 0)
+    lines = data[: end - 1].split(b"\n")
+    events = [event for line in lines if (event := decode_line(line)) is not None]
+    return Read(events, offset + end, len(lines) - len(events))
+
+
+def read_lines(path: Path, offset: int = 0, max_bytes: int | None = None) -> tuple[bytes, int]:
+    """The bytes from `offset` on, and how many of them are whole lines; see `read_events`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return Read([], offset, 0)
+        return b"", 0
     try:
         size = os.fstat(fd).st_size
         want = size - offset if max_bytes is None else min(size - offset, max_bytes)
@@ -122,12 +138,7 @@ def read_events(path: Path, offset: int = 0, max_bytes: int | None = None) -> Re
             data += more
     finally:
         os.close(fd)
-    end = data.rfind(b"\n") + 1
-    if not end:
-        return Read([], offset, 0)
-    lines = data[: end - 1].split(b"\n")
-    events = [event for line in lines if (event := decode_line(line)) is not None]
-    return Read(events, offset + end, len(lines) - len(events))
+    return data, data.rfind(b"\n") + 1
 
 
 def _pread(fd: int, count: int, offset: int) -> bytes:
