@@ -146,8 +146,11 @@ def run_runs(args: argparse.Namespace, out: Output) -> int:
 
 def run_status(args: argparse.Namespace, out: Output) -> int:
     """Show the state of a run."""
+    import time
+
     from loratui.cli.places import run_named
     from loratui.errors import LoratuiError
+    from loratui.runs.diagnosis import hindrances, surroundings
     from loratui.runs.status import status
 
     try:
@@ -160,8 +163,11 @@ def run_status(args: argparse.Namespace, out: Output) -> int:
     if args.short and not args.json:
         out.line(_short(state))
         return 0
-    out.document(_document(run, state))
+    found = hindrances(state, time.time(), surroundings(run, state))
+    out.document({**_document(run, state), "findings": [each.as_dict() for each in found]})
     _tell(run, state, out)
+    for each in found:
+        out.line(f"  {each.message} {each.advice}")
     return 0
 
 

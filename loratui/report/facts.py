@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -11,14 +12,13 @@ from typing import Any
 
 from loratui.errors import LoratuiError
 from loratui.project import favourites
+from loratui.runs import curve_cache
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir
-from loratui.runs.events import read_events
 from loratui.runs.sheet import Sheet, sheet
 from loratui.runs.state import RunState
 from loratui.runs.status import status
 
-_PIECE = 1 << 22
 _MOST_TAGS = 40
 _MOST_CAPTIONS = 12
 
@@ -85,18 +85,11 @@ def gather(run: RunDir) -> RunFacts:
 
 
 def all_curves(run: RunDir) -> Curves:
-    """Every point of a run, read in pieces."""
-    curves, offset = Curves(), 0
-    while True:
-        try:
-            read = read_events(run.events_path, offset, _PIECE)
-        except OSError:
-            return curves
-        if read.offset == offset:
-            return curves
-        offset = read.offset
-        for event in read.events:
-            curves.apply(event)
+    """The curves of a run, from their cache where there is one."""
+    curves, offset = curve_cache.load(run) or (Curves(), 0)
+    with contextlib.suppress(OSError):
+        curve_cache.read(run, curves, offset)
+    return curves
 
 
 def settings_text(run: RunDir) -> str:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from loratui.runs.curves import Curves, Series, decimate
+from loratui.runs.curves import Curves, decimate
+from loratui.runs.series import Series, Smoothed
 
 _WIDTH, _HEIGHT = 880, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 36
@@ -15,7 +16,7 @@ _COLUMNS = 400
 
 def loss_svg(curves: Curves) -> str:
     """Raw loss as a band, its mean and the validation loss as lines; empty when there is no point."""
-    raw = decimate(curves.loss.xs, curves.loss.ys, _COLUMNS)
+    raw = decimate(curves.loss.xs, curves.loss.low, _COLUMNS, curves.loss.high)
     smooth, held = _line(curves.smooth), _line(curves.validation)
     heights = [y for _, y in (*smooth, *held)] or [y for _, low, high in raw for y in (low, high)]
     if not raw or not heights:
@@ -38,7 +39,7 @@ def loss_svg(curves: Curves) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss by step">\n{body}\n</svg>'
 
 
-def _line(series: Series) -> list[tuple[float, float]]:
+def _line(series: Series | Smoothed) -> list[tuple[float, float]]:
     return [(x, (low + high) / 2) for x, low, high in decimate(series.xs, series.ys, _COLUMNS)]
 
 

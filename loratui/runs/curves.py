@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from loratui.runs.series import Series, Smoothed
 
 PARTS = ("data", "compute", "optimizer", "io")
 _NAMES = ("loss", "validation", "grad_norm", "speed", "memory")
+_CURVED = frozenset({"opened", "validation", "quarters", "memory", "step"})
 _STEP = b'"kind":"step"'
 _LARGEST = 2**53
 
@@ -99,8 +101,8 @@ class Curves:
         for group, rate in rates.items() if isinstance(rates, dict) else (("", rates),):
             if rate is not None:
                 _add(self.lr.setdefault(group, Series()), step, rate, t)
-        for part in PARTS if isinstance(times, dict) else ():
-            if part in times:
+        for part in PARTS:
+            if isinstance(times, dict) and part in times:
                 _add(self.parts.setdefault(part, Series()), step, times[part], t)
         _add(self.loss, step, event.get("loss"), t)
 
@@ -109,31 +111,19 @@ class Curves:
         bad = 0
         steps: list[_Step] = []
         for line in lines:
-            if line.find(_STEP, 0, 96) < 0:
-                event = decode_line(line)
-                if event is None:
-                    bad += 1
-                elif event["kind"] in {"opened", "validation", "quarters", "memory", "step"}:
-                    self._take(steps)
-                    steps = []
-                    self.apply(event)
-                elif not self.started_at:
-                    self.apply(event)
+            step = _step_of(line)
+            if step is not None:
+                steps.append(step)
                 continue
-            if not sound(line):
+            event = decode_line(line)
+            if event is None:
                 bad += 1
                 continue
-            try:
-                step = _decoder.decode(line)
-            except (msgspec.ValidationError, msgspec.DecodeError):  # of a newer trainer: the careful way
+            if event["kind"] in _CURVED:  # in order with the steps before it
                 self._take(steps)
                 steps = []
-                event = decode_line(line)
-                bad += event is None
-                if event is not None:
-                    self.apply(event)
-                continue
-            steps.append(step)
+            if event["kind"] in _CURVED or not self.started_at:
+                self.apply(event)
         self._take(steps)
         return bad
 
@@ -200,6 +190,16 @@ class Curves:
         return curves
 
 
+def _step_of(line: bytes) -> _Step | None:
+    """A step event of a kind that this version writes; None for all other lines."""
+    if line.find(_STEP, 0, 96) < 0 or not sound(line):
+        return None
+    try:
+        return _decoder.decode(line)
+    except (msgspec.ValidationError, msgspec.DecodeError):
+        return None
+
+
 def _rates(step: _Step) -> dict[str, float]:
     if step.lr is None:
         return {}
@@ -221,9 +221,11 @@ def _columns(rows: Sequence[dict[str, float]]) -> dict[str, list[float | None]]:
 def _extend(series: Series, xs: list[float], ys: Sequence[float | str | None], ts: list[float]) -> None:
     """Append the points that have a number."""
     try:
-        series.extend(xs, [float(y) for y in ys], ts)  # type: ignore[arg-type] - the usual case
+        series.extend(xs, [float(y) for y in ys], ts)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        found = [(x, NON_FINITE.get(y) if isinstance(y, str) else y, t) for x, y, t in zip(xs, ys, ts, strict=True)]
+        found = [
+            (x, NON_FINITE.get(y) if isinstance(y, str) else y, t) for x, y, t in zip(xs, ys, ts, strict=True)
+        ]
         whole = [(x, float(y), t) for x, y, t in found if y is not None]
         if whole:
             series.extend(*(list(column) for column in zip(*whole, strict=True)))
@@ -243,3 +245,35 @@ def _add(series: Series, x: Any, y: Any, t: float) -> None:
     if series.xs and step < series.xs[-1]:
         return
     series.add(step, value, t)
+
+
+def decimate(
+    xs: Sequence[float], lows: Sequence[float], columns: int, highs: Sequence[float] | None = None
+) -> list[tuple[float, float, float]]:
+    """At most `columns` points (x, lowest y, highest y) of equal width in x: no spike is lost.
+
+    Args:
+        xs: must not fall.
+        lows: y, or the least y of each point.
+        columns: how many at most.
+        highs: the greatest y of each point; `lows` when None.
+
+    Returns:
+        Columns with finite values; the others are left out.
+    """
+    if columns < 1 or not xs:
+        return []
+    highs = lows if highs is None else highs
+    first, last = xs[0], xs[-1]
+    width = (last - first) / columns
+    points = []
+    begin = 0
+    for column in range(columns):
+        edge = first + width * (column + 1)
+        end = len(xs) if column == columns - 1 else bisect_left(xs, edge, begin)
+        low = [y for y in lows[begin:end] if math.isfinite(y)]
+        high = [y for y in highs[begin:end] if math.isfinite(y)]
+        if low and high:
+            points.append((xs[begin + (end - begin) // 2], min(low), max(high)))
+        begin = end
+    return points

@@ -23,6 +23,7 @@ SMOOTHING = 0.98
 _RECENT = 20
 _FADE_PARTS = 0.95
 _FADE_OVERHEAD = 0.998
+_PACE_STEPS = 50
 _LONGEST = {"warnings": 100, "acks": 200, "captions": 20}
 _STATES = frozenset(get_args(StateName))
 _LARGEST = 2**53
@@ -127,7 +128,8 @@ def _rewind(state: RunState, step: int) -> None:
         state.samples = [s for s in state.samples if s.step <= step]
     state.checkpoints = [c for c in state.checkpoints if c.step <= step]
     memo.marks = {s: mark for s, mark in memo.marks.items() if s <= step}
-    memo.recent, memo.parts = [], {}
+    memo.recent, memo.parts, memo.pace, memo.pacing = [], {}, {}, {}
+    memo.parts_steps = memo.saving_s = memo.sampling_s = 0.0
     memo.clock_at = memo.overhead_s = memo.overhead_steps = 0.0
     state.step_s = state.images_s = state.eta_s = None
     state.times = {}
@@ -209,6 +211,7 @@ def _speed(state: RunState, event: Event, stands_for: int) -> None:
     if memo.clock_at:
         fade = _FADE_OVERHEAD**stands_for
         memo.overhead_s = memo.overhead_s * fade + max(0.0, elapsed - step_s * stands_for)
+        memo.saving_s, memo.sampling_s = memo.saving_s * fade, memo.sampling_s * fade
         memo.overhead_steps = memo.overhead_steps * fade + stands_for
     else:  # the first step after a start or a pause: what came before it was no saving
         memo.overhead_steps = memo.overhead_steps or 1e-9
@@ -228,11 +231,31 @@ def _speed(state: RunState, event: Event, stands_for: int) -> None:
         state.eta_s = max(0, state.steps - state.step) * (state.step_s + overhead) if state.steps else None
     times = event.get("times")
     if isinstance(times, dict):
-        for part, value in times.items():
-            memo.parts[part] = memo.parts.get(part, 0.0) * _FADE_PARTS + _seconds(value)
-        total = sum(memo.parts.values())
-        if total > 0:
-            state.times = {part: seconds / total for part, seconds in memo.parts.items()}
+        _parts(state, times, stands_for, step_s)
+
+
+def _parts(state: RunState, times: dict[str, Any], stands_for: int, step_s: float) -> None:
+    """Where the time goes: the parts of the newest steps, and saves and samples spread over theirs."""
+    memo = state.memo
+    memo.parts_steps = memo.parts_steps * _FADE_PARTS + 1
+    seconds = {part: _seconds(value) for part, value in times.items()}
+    for part, value in seconds.items():
+        memo.parts[part] = memo.parts.get(part, 0.0) * _FADE_PARTS + value
+    shares = {part: value / memo.parts_steps for part, value in memo.parts.items()}
+    if memo.overhead_steps >= 1:
+        shares["save"] = memo.saving_s / memo.overhead_steps
+        shares["sample"] = memo.sampling_s / memo.overhead_steps
+    total = sum(shares.values())
+    if total > 0:
+        state.times = {part: value / total for part, value in shares.items() if value or part in seconds}
+    pacing = memo.pacing
+    for part, value in {**seconds, "step": step_s, "steps": 1.0}.items():
+        pacing[part] = pacing.get(part, 0.0) + value * stands_for
+    if pacing["steps"] >= _PACE_STEPS:
+        mean = {part: value / pacing["steps"] for part, value in pacing.items() if part != "steps"}
+        if mean["step"] and mean["step"] < memo.pace.get("step", math.inf):
+            memo.pace = mean
+        memo.pacing = {}
 
 
 def _memory(state: RunState, event: Event) -> None:
@@ -254,6 +277,7 @@ def _sample(state: RunState, event: Event) -> None:
     if old is not None:
         state.samples.remove(old)
     state.samples.append(sample)
+    state.memo.sampling_s += sample.seconds
 
 
 def _sample_failed(state: RunState, event: Event) -> None:
@@ -268,6 +292,7 @@ def _checkpoint(state: RunState, event: Event) -> None:
         Checkpoint(step, _text(event.get("path")), _seconds(event.get("seconds")), _int(event.get("bytes")))
     )
     memo = state.memo
+    memo.saving_s += _seconds(event.get("seconds"))
     best = math.nan if state.best_loss is None else state.best_loss
     val = math.nan if state.val_loss is None else state.val_loss
     memo.marks[step] = [memo.ema, memo.ema_weight, best, val]

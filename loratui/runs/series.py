@@ -1,4 +1,4 @@
-"""A curve of any length in bounded memory: exact while it is short, least, mean and greatest of buckets after.
+"""A curve of any length in bounded memory: exact while it is short, then buckets with their extremes.
 
 Buckets are aligned to x, so the same points give the same buckets however they came: read at once, live, or
 partly from a cache.

@@ -18,7 +18,7 @@ from loratui.runs.events import read_events
 from loratui.runs.fold import apply, from_status, memo_to_json, to_status
 from loratui.runs.state import RunState
 
-FORMAT = 1
+FORMAT = 2
 """Raised when `fold` comes to mean something else: caches of another format are not used."""
 _MARK = 18
 

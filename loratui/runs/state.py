@@ -100,6 +100,16 @@ class Memo:
     """Newest steps: [steps it stands for, seconds a step, pictures a step]."""
     parts: dict[str, float] = field(default_factory=dict)
     """Recent seconds by part of a step, fading."""
+    parts_steps: float = 0.0
+    """Steps in those seconds, fading alike."""
+    saving_s: float = 0.0
+    """Recent seconds of saves, fading as `overhead_s`."""
+    sampling_s: float = 0.0
+    """Recent seconds of samples, fading as `overhead_s`."""
+    pace: dict[str, float] = field(default_factory=dict)
+    """Seconds a step and of its parts while this attempt was fastest, over 50 steps."""
+    pacing: dict[str, float] = field(default_factory=dict)
+    """Sums of the 50 steps under way; `steps` counts them."""
     clock_at: float = 0.0
     """When the clock of running time was last read; 0 while it stands (pause, no step yet)."""
     overhead_s: float = 0.0
@@ -157,7 +167,7 @@ class RunState:
     images_s: float | None = None
     """Pictures trained per second, recent mean."""
     times: dict[str, float] = field(default_factory=dict)
-    """Share of time 0..1 by part: data, compute, optimizer, io."""
+    """Share of time 0..1 by part: data, compute, optimizer, io, save, sample."""
     eta_s: float | None = None
     progress: Progress | None = None
     memory: dict[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from loratui.errors import RunError
 from loratui.runs import snapshot
+from loratui.runs.diagnosis import explained
 from loratui.runs.directory import RunDir
 from loratui.runs.events import Event
 from loratui.runs.fold import apply
@@ -31,6 +32,7 @@ class Watch:
         self.tail = Tail(run)
         self.folded = RunState(run_id=run.id)
         self.state = self.folded
+        self._explained: tuple[tuple[object, ...], RunState] | None = None
 
     def poll(self, max_bytes: int | None = None, now: float | None = None) -> list[Event]:
         """Read, fold and observe; returns the new events."""
@@ -42,8 +44,15 @@ class Watch:
         if seen.state == "crashed":  # it may have written its last words between the two looks
             events += self._read(max_bytes)
             seen = observed_state(self.folded, now, self.run)
-        self.state = seen
+        self.state = self._in_words(seen) if seen.state in ENDED else seen
         return events
+
+    def _in_words(self, seen: RunState) -> RunState:
+        """Why it ended; the log is read once for each end."""
+        mark = (self.folded.events, seen.state, seen.reason)
+        if self._explained is None or self._explained[0] != mark:
+            self._explained = mark, explained(seen, self.run)
+        return self._explained[1]
 
     def _read(self, max_bytes: int | None) -> list[Event]:
         events = self.tail.poll(max_bytes)
@@ -74,7 +83,7 @@ def status(run: RunDir, now: float | None = None) -> RunState:
             f"The journal of run {run.id} cannot be read: {error.strerror or error}.",
             "Check its permissions.",
         ) from error
-    return seen
+    return explained(seen, run)
 
 
 def wait(run: RunDir, on_event: Callable[[Event], None] | None = None, poll_s: float = _POLL_S) -> RunState:

@@ -15,16 +15,18 @@ from typing import Any
 from textual.message import Message
 
 from loratui.errors import LoratuiError, RunError
-from loratui.runs import queue, snapshot
+from loratui.runs import curve_cache, queue, snapshot
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir, list_runs
 from loratui.runs.events import read_events
 from loratui.runs.fold import apply
 from loratui.runs.state import ENDED, RunState
 from loratui.runs.status import Watch, status
-from loratui.ui.messages import CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
+from loratui.ui.messages import CurvesProgress, CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
 
 POLL_S = 0.25
+WINDOW_S = 600.0
+"""The last minutes: what is shown of a long run while the rest is read, and with `w` at any time."""
 _LOG_BYTES = 65536
 _PIECE = 1 << 18
 
@@ -33,27 +35,23 @@ Cancelled = Callable[[], bool]
 
 
 def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
-    """Watch a run until cancelled: state first, then the log's end, then every point, then what comes."""
+    """Watch a run until cancelled: state first, then the last minutes, then every point, then what comes."""
     try:
-        folded = snapshot.load(run)
+        folded = _folded(run, post, cancelled)
+        watch = Watch(run)
+        watch.folded, watch.tail.offset = folded.state, folded.offset
+        watch.poll()
+        post(RunSeen(run, frozen(watch.state)))
+        end = watch.tail.offset
+        post(RunSeen(run, frozen(watch.state), _last_events(run, end), earlier=True))
+        _post_settings(run, post)
+        _post_curves(watch, end, post, cancelled)
     except OSError as error:
         post(Said(f"The run {run.id} cannot be read: {error.strerror or error}.", "", "error"))
         return
-    # the state goes on from the cache: only the curves need every event
-    watch = Watch(run)
-    watch.folded, watch.tail.offset = folded.state, folded.offset
-    events = watch.poll()
-    post(RunSeen(run, frozen(watch.state)))
-    post(RunSeen(run, frozen(watch.state), _last_events(run, watch.tail.offset), earlier=True))
-    _post_settings(run, post)
-    curves = Curves()
-    later = [*events, *_old_points(watch, curves, folded.offset, post, cancelled)]
-    for event in later:
-        curves.apply(event)
-    post(CurvesRead(run, curves))
     shown = ""
     while not cancelled():
-        events = watch.poll()
+        events = watch.poll(_PIECE if _behind(watch) else None)
         if watch.tail.restarted:  # another journal lies there now
             curves = Curves()
             for event in events:
@@ -63,33 +61,71 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
         if events or mark != shown:
             shown = mark
             post(RunSeen(run, frozen(watch.state), () if watch.tail.restarted else events))
-        time.sleep(POLL_S)
+        time.sleep(0.02 if _behind(watch) else POLL_S)
 
 
-def _old_points(
-    watch: Watch, curves: Curves, end: int, post: Post, cancelled: Cancelled
-) -> list[dict[str, Any]]:
-    """Read the journal's first `end` bytes into `curves`, in pieces so that the keys get their turn.
+def _behind(watch: Watch) -> bool:
+    """Whether so much was written since the last look that it is better read in pieces."""
+    try:
+        return watch.run.events_path.stat().st_size - watch.tail.offset > _PIECE
+    except OSError:
+        return False
 
-    Returns:
-        What was written meanwhile: it is posted as it comes, and belongs after these points.
-    """
-    offset, looked = 0, time.monotonic()
-    later: list[dict[str, Any]] = []
-    while offset < end and not cancelled():
-        read = read_events(watch.run.events_path, offset, min(_PIECE, end - offset))
-        if read.offset == offset:
+
+def _folded(run: RunDir, post: Post, cancelled: Cancelled) -> snapshot.Folded:
+    """The fold of the journal; without a status.json that fits, read from the beginning with progress."""
+    folded = snapshot.cached(run) or snapshot.Folded()
+    end = run.events_path.stat().st_size if run.events_path.exists() else 0
+    looked = time.monotonic()
+    while folded.offset < end and not cancelled():
+        read = read_events(run.events_path, folded.offset, _PIECE)
+        if read.offset == folded.offset:
             break
-        offset = read.offset
         for event in read.events:
-            curves.apply(event)
+            apply(folded.state, event)
+        folded.state.bad_lines += read.bad_lines
+        folded.offset = read.offset
         if time.monotonic() - looked > POLL_S:
             looked = time.monotonic()
-            fresh = watch.poll()
-            later += fresh
-            post(RunSeen(watch.run, frozen(watch.state), fresh))
-        time.sleep(0.001)
-    return later
+            post(CurvesProgress(run, folded.offset / end))
+            time.sleep(0.001)
+    return folded
+
+
+def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> None:
+    """Post the last minutes at once, then all points of the journal's first `end` bytes.
+
+    What is written meanwhile is posted as it comes, and belongs after these points.
+    """
+    run = watch.run
+    curves, offset = curve_cache.load(run) or (Curves(), 0)
+    if offset > end:
+        curves, offset = Curves(), 0
+    before, looked = offset, time.monotonic()
+    later: list[dict[str, Any]] = []
+    if end - offset > curve_cache.WORTH:
+        post(CurvesRead(run, curve_cache.newest(run, end, WINDOW_S)))
+
+    def between(at: int) -> bool:
+        nonlocal looked
+        if time.monotonic() - looked > POLL_S:
+            looked = time.monotonic()
+            fresh = watch.poll(_PIECE if _behind(watch) else None)
+            later.extend(fresh)
+            post(CurvesProgress(run, at / end))
+            if fresh:
+                post(RunSeen(run, frozen(watch.state), fresh))
+        time.sleep(0.0005)  # the keys get their turn
+        return not cancelled()
+
+    _, offset = curve_cache.read(run, curves, offset, end, between)
+    if cancelled():
+        return
+    if offset - before > curve_cache.WORTH:
+        curve_cache.save(run, curves, offset)
+    for event in later:
+        curves.apply(event)
+    post(CurvesRead(run, curves))
 
 
 def _post_settings(run: RunDir, post: Post) -> None:

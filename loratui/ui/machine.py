@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-GIB = float(1 << 30)
+from loratui.runs.gpus import GIB, Gpu, Gpus, Tenant
 
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU; None where the driver does not tell."""
-
-    index: int
-    name: str
-    used_gib: float
-    total_gib: float
-    ours_gib: float | None = None
-    busy: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    power_limit_w: float | None = None
-    clock_mhz: float | None = None
+__all__ = ["GIB", "Gpu", "Machine", "Reading", "Tenant"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +17,8 @@ class Reading:
 
     at: float = 0.0
     gpus: tuple[Gpu, ...] = ()
+    gpus_why: str = ""
+    """Why there is no GPU."""
     ram_used_gib: float = 0.0
     ram_total_gib: float = 0.0
     cpu: float = 0.0
@@ -38,8 +26,12 @@ class Reading:
     disk_free_gib: float = 0.0
     job_rss_gib: float | None = None
     job_cpu: float | None = None
+    job_waits: bool = False
+    """Whether the job's process waits for a disk."""
     history: tuple[float, ...] = field(default_factory=tuple)
     """Shares 0..1 of how busy the first GPU (else the CPU) was, newest last."""
+    histories: tuple[tuple[float, ...], ...] = ()
+    """The same for each of `gpus`."""
 
 
 class Machine:
@@ -48,24 +40,9 @@ class Machine:
     def __init__(self, folder: str) -> None:
         """Start reading; `folder` lies on the disk whose free space matters."""
         self._folder = folder
-        self._nvml: Any = None
-        self._handles: list[Any] = []
-        self._history: list[float] = []
+        self._gpus = Gpus()
+        self._histories: list[list[float]] = []
         self._process: Any = None
-        self._open_nvml()
-
-    def _open_nvml(self) -> None:
-        try:
-            import pynvml
-        except ImportError:
-            return
-        try:
-            pynvml.nvmlInit()
-            count = pynvml.nvmlDeviceGetCount()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
-            self._nvml = pynvml
-        except pynvml.NVMLError:
-            self._handles = []
 
     def read(self, at: float, pid: int = 0) -> Reading:
         """The figures now; `pid` is the job's process when it runs on this host."""
@@ -73,10 +50,14 @@ class Machine:
 
         memory = psutil.virtual_memory()
         cpu = psutil.cpu_percent() / 100
-        gpus = tuple(self._gpu(index, handle, pid) for index, handle in enumerate(self._handles))
-        busy = gpus[0].busy if gpus and gpus[0].busy is not None else cpu
-        self._history = [*self._history[-119:], busy]
-        rss, job_cpu = self._job(pid)
+        gpus = self._gpus.read(self._family(pid) if self._gpus.present else frozenset())
+        busy = [gpu.busy or 0.0 for gpu in gpus] or [cpu]
+        if len(busy) != len(self._histories):
+            self._histories = [[] for _ in busy]
+        for kept, share in zip(self._histories, busy, strict=True):
+            kept.append(share)
+            del kept[:-120]
+        rss, job_cpu, waits = self._job(pid)
         try:
             free = psutil.disk_usage(self._folder).free / GIB
         except OSError:
@@ -84,6 +65,7 @@ class Machine:
         return Reading(
             at=at,
             gpus=gpus,
+            gpus_why=self._gpus.why,
             ram_used_gib=(memory.total - memory.available) / GIB,
             ram_total_gib=memory.total / GIB,
             cpu=cpu,
@@ -91,54 +73,41 @@ class Machine:
             disk_free_gib=free,
             job_rss_gib=rss,
             job_cpu=job_cpu,
-            history=tuple(self._history),
+            job_waits=waits,
+            history=tuple(self._histories[0]),
+            histories=tuple(tuple(kept) for kept in self._histories),
         )
 
-    def _job(self, pid: int) -> tuple[float | None, float | None]:
+    def _job(self, pid: int) -> tuple[float | None, float | None, bool]:
+        """Resident GiB, cores used, and whether the process waits for a disk."""
         import psutil
 
         if not pid:
             self._process = None
-            return None, None
+            return None, None, False
         try:
             if self._process is None or self._process.pid != pid:
                 self._process = psutil.Process(pid)
                 self._process.cpu_percent()
-            return self._process.memory_info().rss / GIB, self._process.cpu_percent() / 100
+            with self._process.oneshot():
+                waits = self._process.status() == psutil.STATUS_DISK_SLEEP
+                return self._process.memory_info().rss / GIB, self._process.cpu_percent() / 100, waits
         except (psutil.Error, OSError):
             self._process = None
-            return None, None
+            return None, None, False
 
-    def _gpu(self, index: int, handle: Any, pid: int) -> Gpu:
-        nvml = self._nvml
-        memory = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        name = self._ask(lambda: nvml.nvmlDeviceGetName(handle)) or "GPU"
-        busy = self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-        power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-        limit = self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
-        ours = self._ask(lambda: self._ours(handle, pid)) if pid else None
-        return Gpu(
-            index=index,
-            name=name.decode(errors="replace") if isinstance(name, bytes) else str(name),
-            used_gib=memory.used / GIB if memory else 0.0,
-            total_gib=memory.total / GIB if memory else 0.0,
-            ours_gib=ours,
-            busy=None if busy is None else busy / 100,
-            temperature_c=self._ask(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            power_w=None if power is None else power / 1000,
-            power_limit_w=None if limit is None else limit / 1000,
-            clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-        )
-
-    def _ours(self, handle: Any, pid: int) -> float | None:
-        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(handle):
-            if process.pid == pid and process.usedGpuMemory is not None:
-                return float(process.usedGpuMemory / GIB)
-        return None
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """What NVML answers, None for what this card or driver does not support."""
-        try:
-            return question()
-        except self._nvml.NVMLError:
-            return None
+    @staticmethod
+    def _family(pid: int) -> frozenset[int]:
+        """The job's process and those below it: a training on several GPUs is more than one."""
+        if not pid:
+            return frozenset()
+        found, todo = {pid}, [pid]
+        while todo and len(found) < 64:
+            try:
+                for task in Path(f"/proc/{todo.pop()}/task").iterdir():
+                    children = [int(word) for word in (task / "children").read_text().split()]
+                    todo += [child for child in children if child not in found]
+                    found.update(children)
+            except (OSError, ValueError):
+                continue
+        return frozenset(found)

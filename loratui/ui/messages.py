@@ -126,6 +126,18 @@ class CurvesRead(Message):
 
 
 @dataclass
+class CurvesProgress(Message):
+    """How much of the journal was read, 0 to 1: there is no cache of its curves."""
+
+    run: RunDir
+    share: float
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest share matters."""
+        return isinstance(message, CurvesProgress)
+
+
+@dataclass
 class Said(Message):
     """A worker has something to tell the user."""
 

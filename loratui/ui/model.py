@@ -14,6 +14,7 @@ from loratui.ui.widgets.log_view import LogLine
 if TYPE_CHECKING:
     from loratui.config.schema import RunConfig
     from loratui.runs.curves import Curves
+    from loratui.runs.diagnosis import Finding
     from loratui.runs.directory import RunDir
 
 _LOG_LINES = 2000
@@ -34,20 +35,24 @@ class Watched:
     Attributes:
         run: its directory.
         state: newest state, with liveness judged.
-        curves: its points; None until all events were read.
+        curves: its points; those of the last minutes until all events were read, None before.
+        read_share: how much of the journal was read for them, 0 to 1.
         settings: what it was launched with; None until read.
         log: its story, oldest first.
         told: lines ever added to `log`.
         pending: request id -> what waits for an acknowledgement.
+        hindrances: what keeps it from going as it should, looked at with the machine.
     """
 
     run: RunDir
     state: RunState = field(default_factory=RunState)
     curves: Curves | None = None
+    read_share: float = 0.0
     settings: RunConfig | None = None
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
     told: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)
+    hindrances: list[Finding] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
@@ -73,6 +78,7 @@ class Watched:
         answered = [(self.pending.pop(i).kind, reply) for i, reply in state.acks.items() if i in self.pending]
         if not self.live:
             self.pending.clear()
+            self.hindrances = []
         return answered
 
 

@@ -16,9 +16,12 @@ from textual.worker import get_current_worker
 
 from loratui.config.schema import DataConfig
 from loratui.errors import LoratuiError
+from loratui.runs.diagnosis import Surroundings, hindrances
+from loratui.runs.liveness import host_name
 from loratui.runs.state import ENDED
 from loratui.ui.library import Library
 from loratui.ui.messages import (
+    CurvesProgress,
     CurvesRead,
     MachineRead,
     ProjectOpened,
@@ -428,7 +431,20 @@ class Watching(App[None]):
             self.watched.curves = message.curves
             self.state_changed.publish("run")
 
+    def on_curves_progress(self, message: CurvesProgress) -> None:
+        """More of the journal was read."""
+        if self.watched is not None and message.run == self.watched.run:
+            self.watched.read_share = message.share
+            self.state_changed.publish("run")
+
     def on_machine_read(self, message: MachineRead) -> None:
         """New figures of the machine."""
-        self.reading = message.reading
+        self.reading = reading = message.reading
+        watched = self.watched
+        if watched is not None and watched.live and not self.replaying:
+            around = None
+            if watched.state.host == host_name():
+                ram = reading.ram_used_gib / reading.ram_total_gib if reading.ram_total_gib else 0.0
+                around = Surroundings(reading.gpus, ram, reading.disk_free_gib, reading.job_waits)
+            watched.hindrances = hindrances(watched.state, time.time(), around)
         self.state_changed.publish("machine")

@@ -104,7 +104,7 @@ def main() -> None:
     """Write the whole directory anew."""
     shutil.rmtree(TARGET.parent, ignore_errors=True)
     TARGET.mkdir(parents=True)
-    dice = random.Random(7)
+    dice, other = random.Random(7), random.Random(8)
     out = Writer()
     out.write(
         "opened",
@@ -155,6 +155,10 @@ def main() -> None:
             images=4,
             times={name: round(value, 4) for name, value in parts.items()},
         )
+        if step % 50 == 0:
+            shares = (0.22, 0.55, 1.1, 2.1)
+            noisy = [round(mean * share * math.exp(other.gauss(0, 0.06)), 5) for share in shares]
+            out.write("quarters", step=step, loss=noisy, count=[50, 50, 50, 50])
         if step % 10 == 0:
             rss = 1.62 + 0.2 * (1 - math.exp(-step / 80))
             out.write("memory", device="cpu", rss_gib=round(rss, 3), peak_gib=round(rss + 0.21, 3))

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loratui.runs import curve_cache
-from loratui.runs.curves import Curves
+from loratui.runs.curves import Curves, decimate
 from loratui.runs.directory import RunDir
 from loratui.runs.events import decode_line, encode_line
-from loratui.runs.series import MOST, TAIL, Series, Smoothed
 from loratui.runs.fold import fold
+from loratui.runs.series import MOST, TAIL, Series, Smoothed
 
 
 def events(first: int, last: int, attempt: int = 1) -> list[dict[str, object]]:
@@ -186,3 +186,23 @@ def test_the_last_minutes_are_found_from_the_end(tmp_path: Path) -> None:
     newest = curve_cache.newest(run, run.events_path.stat().st_size, 600.0)
     assert newest.partial
     assert newest.loss.recent.xs[-1] == 20_000 and 1 < newest.loss.recent.xs[0] <= 19_400
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(-1e6, 1e6)), max_size=200), st.integers(1, 40))
+def test_decimation_keeps_the_extremes(raw: list[tuple[int, float]], columns: int) -> None:
+    raw.sort(key=lambda p: p[0])
+    xs, ys = [float(x) for x, _ in raw], [y for _, y in raw]
+    drawn = decimate(xs, ys, columns)
+    assert len(drawn) <= columns
+    if ys:
+        assert min(lo for _, lo, _ in drawn) == min(ys)
+        assert max(hi for _, _, hi in drawn) == max(ys)
+        assert all(lo <= hi for _, lo, hi in drawn)
+        assert [x for x, _, _ in drawn] == sorted(x for x, _, _ in drawn)
+
+
+def test_decimation_leaves_out_what_is_not_finite() -> None:
+    assert decimate([1.0, 2.0, 3.0], [math.nan, math.inf, 5.0], 1) == [(2.0, 5.0, 5.0)]
+    assert decimate([1.0, 2.0], [1.0, 2.0], 1, [4.0, 3.0]) == [(2.0, 1.0, 4.0)]
+    assert decimate([1.0], [math.nan], 4) == []
+    assert decimate([], [], 4) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from loratui.ui.widgets.caption_editor import tokens
 from loratui.ui.widgets.form import Form
 from loratui.ui.widgets.form_rows import Group
 from loratui.ui.widgets.line_list import LineList
-from loratui.ui.widgets.plot import Columns, Curve, Plot
+from loratui.ui.widgets.plot import Axis, Columns, Curve, Layer, Plot
 
 
 class Bench(App[None]):
@@ -129,6 +130,14 @@ def test_a_million_points_cost_one_pass() -> None:
     assert columns.high[-1] == 0.7
 
 
+def layers(xs: Sequence[float], ys: Sequence[float]) -> list[Layer]:
+    """Raw points under a line."""
+    return [
+        Layer("raw", Curve(xs, ys), "faint", joined=False, spiky=True),
+        Layer("smooth", Curve(xs, ys)),
+    ]
+
+
 async def test_a_new_point_repaints_one_cell_or_two() -> None:
     """The x axis spans the run: the rest of the plot stays as it is."""
     plot = Plot()
@@ -136,12 +145,12 @@ async def test_a_new_point_repaints_one_cell_or_two() -> None:
     async with app.run_test(size=(80, 20)) as pilot:
         xs = [float(x) for x in range(1, 101)]
         ys = [0.5 + 0.3 * math.sin(x / 9) for x in xs]
-        plot.show(Curve(xs[:90], ys[:90]), Curve(xs[:90], ys[:90]), (), 400.0)
+        plot.show(layers(xs[:90], ys[:90]), (), Axis(span=400.0))
         await pilot.pause()
         regions: list[Any] = []
         refresh = plot.refresh
         plot.refresh = lambda *a, **k: regions.extend(a) or refresh(*a, **k)  # type: ignore[method-assign]
-        plot.show(Curve(xs[:91], ys[:91]), Curve(xs[:91], ys[:91]), (), 400.0)
+        plot.show(layers(xs[:91], ys[:91]), (), Axis(span=400.0))
         assert 1 <= len(regions) <= 3 and all(region.width <= 2 for region in regions)
 
 
@@ -154,7 +163,7 @@ async def test_plot_survives_anything(log: bool) -> None:
     async with app.run_test(size=(60, 16)) as pilot:
         for ys in ([], [0.0], [math.nan], [math.inf, 1.0], [0.3] * 50, [-1.0, 2.0], [1e-9, 1e9]):
             xs = [float(x) for x in range(len(ys))]
-            plot.show(Curve(xs, ys), Curve(xs, ys), [(0.0, 0.5), (1.0, math.nan)], 1.0)
+            plot.show(layers(xs, ys), [(0.0, 0.5), (1.0, math.nan)], Axis(span=1.0))
             await pilot.pause()
         await pilot.resize_terminal(8, 3)
         await pilot.resize_terminal(1, 1)

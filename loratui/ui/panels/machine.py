@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from loratui.runs.state import RunState
 from loratui.ui import figures, text
-from loratui.ui.drawing import Row, meter, spark, whole
-from loratui.ui.machine import Gpu, Reading
+from loratui.ui.drawing import Row, meter, spark
+from loratui.ui.machine import Reading
+from loratui.ui.panels.gpu_rows import LABEL, gpu_line, gpu_rows
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
 
-_LABEL = 9
 
-
-class MachinePanel(Canvas):
-    """A block a GPU; without one, the process and the host."""
+class MachinePanel(Canvas, can_focus=True):
+    """A block a GPU; without one, why there is none, and the process; the host below."""
 
     def __init__(self) -> None:
         super().__init__(id="machine", classes="panel")
@@ -30,6 +29,8 @@ class MachinePanel(Canvas):
             self.border_title = text.foreign(
                 f"GPU {first.index}  {text.shorten(text.plain(first.name), 30)}{more}"
             )
+        elif self.border_title != "machine":
+            self.border_title = "machine"
         self.redraw()
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
@@ -38,35 +39,37 @@ class MachinePanel(Canvas):
         memory = self._state.memory if self._state is not None else {}
         if height <= 2:
             return [self._one_line(reading, memory, width, colours)]
-        rows: list[Row] = []
+        below = self._process_rows(reading, memory, width, colours)
         if reading is not None:
-            for gpu in reading.gpus:
-                if len(rows) + 2 > height:
-                    break
-                rows += _gpu_rows(gpu, reading, memory, width, colours)
-        rows += self._process_rows(reading, memory, width, colours)
-        if reading is not None:
-            rows.append(_host(reading, colours))
-        return rows
+            below.append(_host(reading, width, colours))
+        if reading is None or not reading.gpus:
+            return below
+        room = max(1, height - len(below))
+        return gpu_rows(reading.gpus, reading.histories, memory, width, room, colours) + below
 
     def _one_line(
         self, reading: Reading | None, memory: dict[str, object], width: int, colours: Palette
     ) -> Row:
         row: Row = []
+        if reading is not None and len(reading.gpus) == 1 and reading.gpus[0].lost:
+            return gpu_line(reading.gpus[0], width, colours)
         if reading is not None and reading.gpus:
-            gpu = reading.gpus[0]
+            lost = sum(1 for gpu in reading.gpus if gpu.lost)
+            gpu = max(reading.gpus, key=lambda g: (g.ours_gib or 0.0, not g.lost))
             row = [
-                ("GPU ", colours.muted),
+                (f"GPU{gpu.index} ", colours.muted),
                 (f"{figures.gib(gpu.used_gib)}/{gpu.total_gib:.0f} G", colours.text),
             ]
             if gpu.busy is not None:
                 row += [("  busy ", colours.muted), (figures.percent(gpu.busy), colours.text)]
             if gpu.temperature_c is not None:
                 row += [(f"  {gpu.temperature_c:.0f} °C", colours.text)]
+            if len(reading.gpus) > 1:
+                row += [(f"  of {len(reading.gpus)}", colours.muted)]
+            if lost:
+                row += [(f"  {lost} lost", colours.red)]
             row.append(("   ", None))
-        own = _number(memory.get("rss_gib"))
-        if reading is not None and reading.job_rss_gib is not None:
-            own = reading.job_rss_gib
+        own = _own(reading, memory)
         if own is not None:
             row += [("job ", colours.muted), (f"{figures.gib(own)} G", colours.text), ("   ", None)]
         if reading is not None:
@@ -79,85 +82,61 @@ class MachinePanel(Canvas):
     def _process_rows(
         self, reading: Reading | None, memory: dict[str, object], width: int, colours: Palette
     ) -> list[Row]:
-        own = _number(memory.get("rss_gib"))
-        if reading is not None and reading.job_rss_gib is not None:
-            own = reading.job_rss_gib
+        own = _own(reading, memory)
         rows: list[Row] = []
-        if own is not None and (reading is None or not reading.gpus):
+        gpus = reading is not None and bool(reading.gpus)
+        if reading is not None and not gpus and reading.gpus_why:
+            words = text.crop(f"none: {text.plain(reading.gpus_why)}", width - LABEL)
+            rows.append([("GPU".ljust(LABEL), colours.muted), (words, colours.muted)])
+        if own is not None and not gpus:
             total = reading.ram_total_gib if reading is not None else 0.0
             words = f" {figures.gib(own)}" + (f" / {total:.0f} G" if total else " G")
-            row: Row = [("process".ljust(_LABEL), colours.muted)]
+            row: Row = [("process".ljust(LABEL), colours.muted)]
             if total:
-                row += meter(own / total, max(4, width - _LABEL - 14), colours.accent, colours.track)
+                row += meter(own / total, max(4, width - LABEL - 14), colours.accent, colours.track)
             rows.append([*row, (words, colours.text)])
             peak = _number(memory.get("peak_gib"))
             device = text.plain(memory.get("device") or "")
-            parts: Row = [(" " * _LABEL, None)]
+            parts: Row = [(" " * LABEL, None)]
             if device:
                 parts += [("on ", colours.muted), (text.crop(device, 20), colours.text), ("   ", None)]
             if peak:
                 parts += [("peak ", colours.muted), (f"{figures.gib(peak)} G", colours.text)]
-            if device or peak:
+            if reading is not None and reading.job_cpu is not None:
+                cores = f"{reading.job_cpu:.1f} of {figures.plural(reading.cores, 'core')}"
+                parts += [("   uses ", colours.muted), (cores, colours.text)]
+            if len(parts) > 1:
                 rows.append(parts)
-        if reading is not None and not reading.gpus:
-            graph = spark(reading.history, max(8, min(40, width - _LABEL - 22)))
-            row = [("busy".ljust(_LABEL), colours.muted), (graph, colours.accent)]
+        elif own is not None and reading is not None:
+            row = [("process".ljust(LABEL), colours.muted), (f"{figures.gib(own)} G of RAM", colours.text)]
+            if reading.job_cpu is not None:
+                row += [(f"   {reading.job_cpu:.1f} cores", colours.text)]
+            rows.append(row)
+        if reading is not None and not gpus:
+            graph = spark(reading.history, max(8, min(40, width - LABEL - 22)))
+            row = [("busy".ljust(LABEL), colours.muted), (graph, colours.accent)]
             row += [(figures.percent(reading.cpu).rjust(6), colours.text)]
             row += [(f" of {figures.plural(reading.cores, 'core')}", colours.muted)]
             rows.append(row)
         return rows
 
 
-def _gpu_rows(
-    gpu: Gpu, reading: Reading, memory: dict[str, object], width: int, colours: Palette
-) -> list[Row]:
-    share = gpu.used_gib / gpu.total_gib if gpu.total_gib else 0.0
-    tint = colours.red if share > 0.97 else colours.amber if share > 0.9 else colours.green
-    words = f" {figures.gib(gpu.used_gib).rjust(5)} / {gpu.total_gib:.1f} G {figures.percent(share).rjust(5)}"
-    rows: list[Row] = [
-        [
-            ("memory".ljust(_LABEL), colours.muted),
-            *meter(share, max(4, width - _LABEL - len(words)), tint, colours.track),
-            (words, colours.text),
-        ]
-    ]
-    peak = _number(memory.get("peak_gib"))
-    if gpu.ours_gib is not None or peak:
-        row: Row = [(" " * _LABEL, None)]
-        if gpu.ours_gib is not None:
-            others = max(0.0, gpu.used_gib - gpu.ours_gib)
-            row += [("ours ", colours.muted), (figures.gib(gpu.ours_gib), colours.text)]
-            row += [("  others ", colours.muted), (figures.gib(others), colours.text), ("  ", None)]
-        if peak:
-            row += [("peak ", colours.muted), (figures.gib(peak), colours.text)]
-        rows.append(row)
-    groups: list[Row] = []
-    if gpu.busy is not None:
-        graph = spark(reading.history, max(8, min(40, width - 50))) if gpu.index == 0 else ""
-        groups.append([(graph, colours.accent), (figures.percent(gpu.busy).rjust(6), colours.text)])
-    if gpu.temperature_c is not None:
-        tint = colours.red if gpu.temperature_c >= 88 else colours.text
-        groups.append([(f"{gpu.temperature_c:.0f} °C", tint)])
-    if gpu.power_w is not None:
-        limit = f" / {gpu.power_limit_w:.0f}" if gpu.power_limit_w else ""
-        groups.append([(f"{gpu.power_w:.0f}{limit} W", colours.text)])
-    if gpu.clock_mhz is not None:
-        groups.append([(f"{gpu.clock_mhz / 1000:.1f} GHz", colours.text)])
-    rows.append([("busy".ljust(_LABEL), colours.muted), *whole(groups, width - _LABEL)])
-    return rows
+def _own(reading: Reading | None, memory: dict[str, object]) -> float | None:
+    """Resident GiB of the job."""
+    if reading is not None and reading.job_rss_gib is not None:
+        return reading.job_rss_gib
+    return _number(memory.get("rss_gib"))
 
 
-def _host(reading: Reading, colours: Palette) -> Row:
-    row: Row = [("host".ljust(_LABEL), colours.muted), ("RAM ", colours.muted)]
+def _host(reading: Reading, width: int, colours: Palette) -> Row:
+    row: Row = [("host".ljust(LABEL), colours.muted), ("RAM ", colours.muted)]
     row += [(f"{figures.gib(reading.ram_used_gib)} / {reading.ram_total_gib:.0f} G", colours.text)]
-    tint = (
-        colours.red
-        if reading.disk_free_gib < 2
-        else colours.amber
-        if reading.disk_free_gib < 10
-        else colours.text
-    )
-    return [*row, ("   disk ", colours.muted), (f"{reading.disk_free_gib:.0f} G left", tint)]
+    low, scarce = reading.disk_free_gib < 2, reading.disk_free_gib < 10
+    tint = colours.red if low else colours.amber if scarce else colours.text
+    row += [("   disk ", colours.muted), (f"{reading.disk_free_gib:.0f} G left", tint)]
+    if reading.gpus and width >= 50:
+        row += [("   CPU ", colours.muted), (figures.percent(reading.cpu), colours.text)]
+    return row
 
 
 def _number(value: object) -> float | None:

@@ -12,10 +12,17 @@ from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
 
 _LABEL = 9
-_PARTS = {"data": "data", "compute": "fwd+bwd", "optimizer": "opt", "io": "io"}
+_PARTS = {
+    "data": "data",
+    "compute": "fwd+bwd",
+    "optimizer": "opt",
+    "io": "io",
+    "save": "save",
+    "sample": "sample",
+}
 
 
-class NumbersPanel(Canvas):
+class NumbersPanel(Canvas, can_focus=True):
     """Step, epoch, loss, rate, speed, time split, saves, file, scores: a line each, in fixed columns."""
 
     def __init__(self) -> None:
@@ -34,8 +41,10 @@ class NumbersPanel(Canvas):
             return [[("no run yet", colours.muted)]]
         state = self._watched.state
         rows = [self._step(state, width, colours)]
-        rows.append(_line("epoch", [(f"{state.epoch} / {state.epochs}", colours.text)], colours))
+        rows.append(_epoch(state, width, colours))
         rows.append(_loss(state, width, colours))
+        if any(value is not None for value in state.quarters):
+            rows.append(_quarters(state, width, colours))
         rows.append(_rates(state, width, colours))
         rows.append(_speed(state, width, colours))
         rows.append(_times(state, width, colours))
@@ -89,6 +98,32 @@ def _line(label: str, row: Row, colours: Palette) -> Row:
     return [(label.ljust(_LABEL), colours.muted), *row]
 
 
+def _epoch(state: RunState, width: int, colours: Palette) -> Row:
+    """Which epoch, and how far in it."""
+    total = figures.count(state.epochs)
+    head = f"{figures.count(state.epoch).rjust(len(figures.count(state.steps)))} / {total}"
+    row: Row = [(head, colours.text)]
+    if state.steps and state.epochs and state.step:
+        per = state.steps / state.epochs
+        share = min(1.0, max(0.0, (state.step - (state.epoch - 1) * per) / per))
+        room = width - _LABEL - 2 * len(figures.count(state.steps)) - 3 - 8
+        if room >= 6:
+            row.append((" " * (2 + 2 * len(figures.count(state.steps)) + 3 - len(head)), None))
+            row += bar(share, room, colours.muted, colours.track)
+            row.append((figures.percent(share).rjust(6), colours.muted))
+    return _line("epoch", row, colours)
+
+
+def _quarters(state: RunState, width: int, colours: Palette) -> Row:
+    """The loss of each quarter of the timesteps."""
+    groups: list[Row] = [[("clean ", colours.muted)]]
+    for value in state.quarters:
+        groups[-1].append((figures.loss(value).rjust(6), colours.text))
+        groups.append([])
+    groups[-1] = [("noisy", colours.muted)]
+    return _line("by noise", whole(groups, width - _LABEL, 1), colours)
+
+
 def _loss(state: RunState, width: int, colours: Palette) -> Row:
     smooth = state.loss_smooth if state.loss_smooth is not None else state.loss
     groups: list[Row] = [[(figures.loss(smooth), colours.accent + Style(bold=True))]]
@@ -117,6 +152,8 @@ def _speed(state: RunState, width: int, colours: Palette) -> Row:
         groups.append([("ETA ", colours.muted), (figures.duration(state.eta_s), colours.text)])
     if state.images_s:
         groups.append([(f"{state.images_s:.1f} img/s", colours.text)])
+    if state.step_s and state.step_s <= 1:
+        groups.append([(f"{state.step_s:.3f} s/step", colours.muted)])
     return _line("speed", whole(groups, width - _LABEL), colours)
 
 

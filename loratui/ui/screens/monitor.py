@@ -6,32 +6,37 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 
+from loratui.runs.diagnosis import Finding
 from loratui.runs.state import ENDED
 from loratui.ui import text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
 from loratui.ui.panels.caption_run import CaptionRun
+from loratui.ui.panels.gradients import GradientsPanel
+from loratui.ui.panels.log import LogPanel
 from loratui.ui.panels.loss import LossPanel
 from loratui.ui.panels.machine import MachinePanel
+from loratui.ui.panels.memory import MemoryPanel
 from loratui.ui.panels.newest import NewestPanel
 from loratui.ui.panels.numbers import NumbersPanel
-from loratui.ui.screens.monitor_controls import CONTROLS, TRAINING_KEYS, Controls
+from loratui.ui.panels.quarters import QuartersPanel
+from loratui.ui.panels.rates import RatesPanel
+from loratui.ui.panels.speed import SpeedPanel
+from loratui.ui.screens.monitor_controls import CONTROLS, TRAINING_KEYS
+from loratui.ui.screens.monitor_view import CURVES, VIEWS, Views
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
 from loratui.ui.widgets.line_list import LineList
-from loratui.ui.widgets.log_view import LogView
 
 _LIVE_KEYS = {"pause", "save_now", "sample_now", "stop", "prompts"}
-_OF_TRAINING = {"save_now", "sample_now", "prompts", "log_scale"}
-_ZOOMS = ("loss", "newest", "log", "numbers", "machine")
-_CAPTION_ZOOMS = {"live-captions": "live-list-panel", "log": "log"}
-"""What has the focus -> the pane that grows."""
+_OF_TRAINING = {"save_now", "sample_now", "prompts", "panels", *CURVES}
+_NOTICE_ROWS = 4
 
 
-class MonitorRoom(Controls):
+class MonitorRoom(Views):
     """Loss, figures, machine, newest samples, log; controls answer when the job has answered.
 
     A caption run has its figures, its newest captions and their pictures in place of loss and samples.
@@ -45,10 +50,7 @@ class MonitorRoom(Controls):
         Action("monitor.prompts", "e", "prompts", "prompts", "Edit the sample prompts of this run"),
         Action("monitor.stop", "x", "stop", "stop…", "Finish the step, save, end; it can be resumed"),
         Action("monitor.resume", "r", "resume_run", "resume", "Go on from the newest checkpoint"),
-        Action("monitor.zoom", "z", "zoom", "zoom", "Give the pane in focus the whole page, or take it back"),
-        Action(
-            "monitor.log_scale", "L", "log_scale", "log scale", "Logarithmic scale of the loss, on or off"
-        ),
+        *VIEWS,
         Action(
             "monitor.samples",
             "enter",
@@ -61,8 +63,11 @@ class MonitorRoom(Controls):
     )
     BINDINGS = bindings(ACTIONS)
     DEFAULT_CSS = """
-    MonitorRoom #notice { height: auto; max-height: 3; padding: 0 2; display: none; }
-    MonitorRoom #notice.-shown { display: block; height: 2; }
+    MonitorRoom #notice { height: 1; padding: 0 2; display: none; }
+    MonitorRoom #notice.-shown { display: block; }
+    MonitorRoom .-hidden { display: none; }
+    MonitorRoom #charts { height: 11; }
+    MonitorRoom #charts > * { width: 1fr; }
     MonitorRoom #top { height: 14; }
     MonitorRoom #middle { height: 1fr; min-height: 6; }
     MonitorRoom #loss { width: 13fr; }
@@ -71,43 +76,59 @@ class MonitorRoom(Controls):
     MonitorRoom #newest { width: 11fr; height: 1fr; }
     MonitorRoom #log { height: 9; }
     MonitorRoom.-wide #top { height: 2fr; }
+    MonitorRoom.-wide #charts { height: 1fr; min-height: 9; }
     MonitorRoom.-wide #middle { height: 2fr; }
     MonitorRoom.-wide #log { height: 1fr; min-height: 9; }
-    MonitorRoom.-low #top { height: 1fr; }
+    MonitorRoom.-low #top, MonitorRoom.-low #charts { height: 1fr; }
     MonitorRoom.-low #middle { height: 1; min-height: 1; }
     MonitorRoom.-low #machine { border: none; width: 1fr; padding: 0 2; }
-    MonitorRoom.-low #newest { display: none; }
+    MonitorRoom.-low #newest { border: none; height: 1; padding: 0 1; }
     MonitorRoom.-low #log { height: 6; }
     MonitorRoom CaptionRun { display: none; }
     MonitorRoom.-caption CaptionRun { display: block; }
-    MonitorRoom.-caption #top, MonitorRoom.-caption #newest { display: none; }
+    MonitorRoom.-caption #top, MonitorRoom.-caption #charts, MonitorRoom.-caption #newest { display: none; }
     MonitorRoom.-caption #middle { height: 6; min-height: 1; }
     MonitorRoom.-caption.-low #middle { height: 1; }
     MonitorRoom.-caption.-low #log { height: 5; }
     MonitorRoom.-caption.-low #live-figures { height: 7; }
     MonitorRoom.-zoom CaptionRun { display: none; }
-    MonitorRoom.-zoom #top, MonitorRoom.-zoom #middle { display: none; }
+    MonitorRoom.-zoom #top, MonitorRoom.-zoom #charts, MonitorRoom.-zoom #middle { display: none; }
     MonitorRoom.-zoom .panel { display: none; }
     MonitorRoom.-zoom .-zoomed { display: block; width: 1fr; height: 1fr; border: round $accent;
         padding: 0 1; }
     MonitorRoom.-zoom .-holds { display: block; width: 1fr; height: 1fr; }
+    MonitorRoom.-zoom #top.-holds, MonitorRoom.-zoom #charts.-holds, MonitorRoom.-zoom #middle.-holds {
+        display: block; height: 1fr; }
     MonitorRoom.-zoom .-holds > .-beside { display: none; }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: list[Finding] = []
+        self._keys_for: tuple[object, str] | None = ("", "")
+
     def body(self) -> ComposeResult:
-        """Two rows of panels over the log."""
+        """Rows of panels over the log."""
         yield Facts(self._notice, id="notice")
         yield CaptionRun(self.studio.root)
         with Horizontal(id="top"):
             yield LossPanel()
             yield NumbersPanel()
+        with Horizontal(id="charts"):
+            yield QuartersPanel()
+            yield RatesPanel()
+            yield GradientsPanel()
+            yield SpeedPanel()
+            yield MemoryPanel()
         with Horizontal(id="middle"):
             yield MachinePanel()
             yield NewestPanel()
-        log = LogView(id="log")
-        log.add_class("panel")
-        log.border_title = "log"
-        yield log
+        yield LogPanel()
+
+    def on_mount(self) -> None:
+        """Arrange, then follow the app's state."""
+        self.place_panels()
+        super().on_mount()
 
     def follow(self, what: str) -> None:
         """New events, or new figures of the machine."""
@@ -115,36 +136,46 @@ class MonitorRoom(Controls):
             return  # drawn when the room is entered: a hidden page costs nothing
         watched = self.studio.watched
         if what == "run":
-            if self._captioning != self.has_class("-caption"):
-                self._unzoom()
-                self.set_class(self._captioning, "-caption")
-            if watched is not None and self._captioning:
+            if self.captioning != self.has_class("-caption"):
+                self.unzoom()
+                self.set_class(self.captioning, "-caption")
+            if watched is not None and self.captioning:
                 self.query_one(CaptionRun).update(watched.state)
             else:
-                self.query_one(LossPanel).update(watched)
+                self.update_curves()
                 self.query_one(NumbersPanel).update(watched)
                 self.query_one(NewestPanel).update(watched)
-            log = self.query_one(LogView)
-            log.show(watched.log if watched is not None else (), watched.told if watched is not None else 0)
+            log = self.query_one(LogPanel)
+            log.update(watched.log if watched is not None else (), watched.told if watched is not None else 0)
             self._update_notice()
-            self.refresh_bindings()
+            self._update_keys()
         if what in {"run", "machine"}:
             live = watched is not None and watched.live
             self.query_one(MachinePanel).update(
                 self.studio.reading,
                 watched.state if watched is not None and (live or self.studio.replaying) else None,
             )
+        if what == "machine" and watched is not None and watched.hindrances != self._told:
+            self._update_notice()
 
-    @property
-    def _captioning(self) -> bool:
+    def _update_keys(self) -> None:
+        """What can be done changes with the state of the run alone."""
         watched = self.studio.watched
-        return watched is not None and watched.state.job == "caption"
+        now = (watched.run, watched.state.state) if watched is not None else None
+        if now != self._keys_for:
+            self._keys_for = now
+            self.refresh_bindings()
 
     # the notice: what needs attention
 
     def _update_notice(self) -> None:
         notice = self.query_one("#notice", Facts)
-        notice.set_class(bool(self._news()), "-shown")
+        news = self._news()
+        self._told = self.studio.watched.hindrances if self.studio.watched is not None else []
+        width = max(20, self.size.width - 6)
+        rows = sum(len(text.wrap(words, width, most=2)) for _, words in news)
+        notice.set_class(bool(news), "-shown")
+        notice.styles.height = min(_NOTICE_ROWS, max(1, rows))
         notice.redraw()
 
     def _news(self) -> list[tuple[str, str]]:
@@ -152,7 +183,7 @@ class MonitorRoom(Controls):
         watched = self.studio.watched
         if watched is None:
             return [("muted", "No run yet. 3 chooses a preset, enter there starts the training.")]
-        state, captions = watched.state, self._captioning
+        state, captions = watched.state, self.captioning
         where = f"{'picture' if captions else 'step'} {state.step:,}"
         out: list[tuple[str, str]] = []
         if state.state in {"crashed", "failed"}:
@@ -161,20 +192,22 @@ class MonitorRoom(Controls):
             back = "r goes on from there." if captions else "r resumes from the newest checkpoint."
             out.append(("muted", text.plain(state.advice) or back))
         elif state.state == "stopped":
-            out.append(("muted", f"stopped at {where}. r goes on from there."))
+            reason = text.plain(state.reason)
+            out.append(("muted", f"stopped at {where}. {reason} r goes on from there.".replace("  ", " ")))
         elif state.state == "paused":
-            out.append(("amber", "paused; p lets it go on."))
+            reason = text.plain(state.reason)
+            out.append(("amber", f"paused; p lets it go on. {reason} {text.plain(state.advice)}".strip()))
         elif captions and state.state == "finished":
             out.append(("muted", "finished. enter looks over what it wrote."))
+        for found in watched.hindrances[:2]:
+            level = "red" if found.level == "error" else "amber"
+            out.append((level, text.plain(found.message)))
+            out.append(("muted", text.plain(found.advice)))
         if watched.pending:
             kinds = ", ".join(sorted({wait.kind for wait in watched.pending.values()}))
-            out.append(
-                (
-                    "amber",
-                    f"asked for: {kinds}. The job answers after this {'batch' if captions else 'step'}.",
-                )
-            )
-        return out[:2]
+            after = "batch" if captions else "step"
+            out.append(("amber", f"asked for: {kinds}. The job answers after this {after}."))
+        return out
 
     def _notice(self, width: int, height: int, colours: Palette) -> list[Row]:
         tints = {"red": colours.red, "amber": colours.amber, "muted": colours.muted}
@@ -183,7 +216,9 @@ class MonitorRoom(Controls):
         rows: list[Row] = []
         for number, (level, words) in enumerate(self._news()):
             lead = (mark if number == 0 and level == "red" else " ") + " "
-            rows.append([(lead, tints[level]), (text.crop(words, width - 2), tints[level])])
+            for line in text.wrap(words, width - 2, most=2):
+                rows.append([(lead, tints[level]), (line, tints[level])])
+                lead = "  "
         return rows
 
     # actions
@@ -191,7 +226,7 @@ class MonitorRoom(Controls):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done now is offered; None keeps it in the help."""
         watched = self.studio.watched
-        if action in _OF_TRAINING and self._captioning:
+        if action in _OF_TRAINING and self.captioning:
             return False
         if action in _LIVE_KEYS:
             if self.studio.replaying:
@@ -199,7 +234,7 @@ class MonitorRoom(Controls):
             return True if watched is not None and watched.live else None
         if action in TRAINING_KEYS:
             live = watched is not None and watched.live and not self.studio.replaying
-            return True if live and not self._captioning else None
+            return True if live and not self.captioning else None
         if action == "resume_run":
             ended = watched is not None and watched.state.state in ENDED - {"finished"}
             return True if ended and not self.studio.replaying else None
@@ -229,7 +264,7 @@ class MonitorRoom(Controls):
         watched = self.studio.watched
         assert watched is not None
         question = "The job finishes the step, saves a checkpoint and ends. It can be resumed from there."
-        if self._captioning:
+        if self.captioning:
             question = "It ends after this batch; what is captioned stays. r goes on from there."
         dialog = ConfirmDialog(f"stop {watched.state.name or watched.run.id}", question, "stop it")
         self.app.push_screen(dialog, lambda yes: self.studio.request("stop") if yes else None)
@@ -254,38 +289,7 @@ class MonitorRoom(Controls):
         if watched is not None:
             self.studio.resume_run(watched.run)
 
-    def action_log_scale(self) -> None:
-        """Switch the scale of the loss."""
-        panel = self.query_one(LossPanel)
-        panel.log_scale = not panel.log_scale
-        panel.update(self.studio.watched)
-
-    def action_zoom(self) -> None:
-        """Give one pane the page, or take it back."""
-        if self.has_class("-zoom"):
-            self._unzoom()
-            return
-        name = str(self.focused.id) if self.focused is not None else ""
-        if self._captioning:
-            name = _CAPTION_ZOOMS.get(name, "live-picture-panel")
-        else:
-            name = name if name in _ZOOMS else "loss"
-        pane = self.query_one(f"#{name}")
-        pane.add_class("-zoomed")
-        inner = pane
-        while isinstance(inner.parent, Horizontal | Vertical):
-            for other in inner.parent.children:
-                other.set_class(other is not inner, "-beside")
-            inner = inner.parent
-            inner.add_class("-holds")
-        self.add_class("-zoom")
-
-    def _unzoom(self) -> None:
-        self.remove_class("-zoom")
-        for node in self.query(".-zoomed, .-holds, .-beside"):
-            node.remove_class("-zoomed", "-holds", "-beside")
-
     @on(LineList.Chosen, "#live-captions")
     async def action_results(self) -> None:
         """Go to what the run has made."""
-        await self.studio.action_room("captions" if self._captioning else "samples")
+        await self.studio.action_room("captions" if self.captioning else "samples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -134,19 +135,17 @@ class RunsDeeds(Room):
         dialog = OverlayDialog([(run.id, state) for run, state in runs])
 
         def work(post: Post, gone: Gone) -> None:
+            from loratui.runs import curve_cache
             from loratui.runs.curves import Curves
-            from loratui.runs.events import read_events
 
             found: list[Curve] = []
             for run, _ in runs:
-                curves, offset = Curves(), 0
-                while not gone():
-                    read = read_events(run.events_path, offset, 1 << 20)
-                    if read.offset == offset:
-                        break
-                    offset = read.offset
-                    for event in read.events:
-                        curves.apply(event)
+                curves, offset = curve_cache.load(run) or (Curves(), 0)
+                before = offset
+                with contextlib.suppress(OSError):
+                    _, offset = curve_cache.read(run, curves, offset, between=lambda _at: not gone())
+                if offset - before > curve_cache.WORTH and not gone():
+                    curve_cache.save(run, curves, offset)
                 found.append(Curve(curves.smooth.xs, curves.smooth.ys))
                 post(CurvesOf(dialog, list(found)))
 

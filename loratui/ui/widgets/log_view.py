@@ -48,6 +48,10 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self._seen = 0
         self.following = True
         self._placing = False
+        self.hits: list[int] = []
+        """Rows that hold what is searched."""
+        self._needle = ""
+        self._hit = -1
 
     def show(self, lines: Sequence[LogLine], total: int) -> None:
         """Show `lines`; `total` counts all there ever were, to notice new ones."""
@@ -75,6 +79,29 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
             self.scroll_to(y=max(0, len(self._rows) - self.scrollable_content_region.height), animate=False)
             self._placing = False
 
+    def mark(self, needle: str) -> list[int]:
+        """Mark the rows that hold `needle`, in any case; empty marks none. Returns the rows."""
+        found = [n for n, (_, words, _) in enumerate(self._rows) if needle and needle in words.casefold()]
+        if needle != self._needle or found != self.hits:
+            self._needle, self.hits = needle, found
+            self.refresh()
+        return found
+
+    def go_to_hit(self, by: int, newest: bool = False) -> None:
+        """Scroll to the hit before or after the one that was gone to."""
+        if not self.hits:
+            return
+        if newest or self._hit not in self.hits:
+            self._hit = self.hits[-1]
+        else:
+            self._hit = self.hits[(self.hits.index(self._hit) + by) % len(self.hits)]
+        self.following = False
+        self._placing = True
+        height = self.scrollable_content_region.height
+        self.scroll_to(y=max(0, self._hit - height // 2), animate=False)
+        self._placing = False
+        self.refresh()
+
     def on_resize(self) -> None:
         """Wrap anew."""
         self._lay_out()
@@ -87,7 +114,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_follow(self) -> None:
         """Back to the newest line."""
-        self.following = True
+        self.following, self._hit = True, -1
         self.scroll_end(animate=False)
 
     def render_line(self, y: int) -> Strip:
@@ -100,7 +127,14 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         line, words, first = self._rows[index]
         colours = palette(self)
         row: Row = [((figures.clock(line.at) if first else "").ljust(10), colours.muted)]
-        row.append((words, _tint(line.level, colours)))
+        tint = _tint(line.level, colours)
+        at = words.casefold().find(self._needle) if self._needle else -1
+        if at < 0:
+            row.append((words, tint))
+        else:
+            end = at + len(self._needle)
+            found = tint + Style(reverse=True, bold=index == self._hit)
+            row += [(words[:at], tint), (words[at:end], found), (words[end:], tint)]
         return strip(row, width, base)
 
 

@@ -10,7 +10,8 @@ from rich.style import Style
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
-from loratui.ui.widgets.plot import Columns, Curve, _axis, _Grid, _labels, _nice
+from loratui.ui.widgets.plot_axis import Axis, nice, value_labels
+from loratui.ui.widgets.plot_columns import Columns, Curve, Grid
 
 _LABEL = 7
 MOST = 5
@@ -50,11 +51,11 @@ class OverlayPlot(Canvas):
             return [[("no step was trained".center(width), colours.muted)]]
         low, high = self._limits(values)
         drawn: list[list[list[int]]] = []
-        grid = _Grid(columns, rows, low, high, self.log_scale)
+        grid = Grid(columns, rows, low, high, self.log_scale)
         for each in reduced:
             grid.fill(each, joined=True)
             drawn.append(grid.take())
-        labels, styles = _labels(low, high, rows, self.log_scale), tints(colours)
+        labels, styles = value_labels(low, high, rows, self.log_scale), tints(colours)
         out: list[Row] = []
         for y in range(rows):
             row: Row = [(labels.get(y, "").rjust(left - 1) + " ", colours.muted)]
@@ -62,11 +63,11 @@ class OverlayPlot(Canvas):
                 top = next((n for n, cells in enumerate(drawn) if cells[y][x]), None)
                 row.append((" ", None) if top is None else (chr(0x2800 + drawn[top][y][x]), styles[top]))
             out.append(row)
-        return [*out, [(" " * left, None), (_axis(columns, max(span, 1.0)), colours.muted)]]
+        return [*out, [(" " * left, None), (Axis(span=max(span, 1.0)).line(columns), colours.muted)]]
 
     def _limits(self, values: list[float]) -> tuple[float, float]:
         low, high = min(values), max(values)
         if self.log_scale:
             return 10 ** math.floor(math.log10(low)), 10 ** (math.floor(math.log10(high)) + 1)
-        step = _nice((high - min(0.0, low)) / 4)
+        step = nice((high - min(0.0, low)) / 4)
         return math.floor(min(0.0, low) / step) * step, max(math.ceil(high / step) * step, step)

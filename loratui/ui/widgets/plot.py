@@ -1,197 +1,190 @@
-"""A line plot in braille dots: raw and smoothed values, marks, a linear or logarithmic scale.
+"""A plot in braille dots: curves over one another, marks, a linear or logarithmic scale, a cursor.
 
-The x axis spans the whole run, so that a new point touches one column and costs a few bytes. Every dot
-column keeps the least and the greatest value that fall into it, so that no spike is lost however many
-points there are.
+Over the whole run the x axis spans all its steps, so that a new point touches one column and costs a few
+bytes. Every dot column keeps the least and the greatest value that fall into it, so that no spike is lost
+however many points there are.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from rich.style import Style
+from textual.binding import Binding, BindingType
 
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
+from loratui.ui.widgets.plot_axis import Axis, nice, short, value_labels
+from loratui.ui.widgets.plot_columns import Columns, Curve, Grid
 
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+__all__ = ["Axis", "Columns", "Curve", "Layer", "Plot"]
+
 _LABEL = 7
 
 
 @dataclass(slots=True)
-class Curve:
-    """One curve: x ascending, y of the same length; NaN and Inf leave a gap."""
+class Layer:
+    """One curve of a plot; later ones lie on top.
 
-    xs: Sequence[float] = ()
-    ys: Sequence[float] = ()
+    Attributes:
+        name: in the legend and at the cursor.
+        curve: its points.
+        tint: its style in the palette.
+        joined: a line instead of dots.
+        spiky: single values far out are drawn at the edge and do not stretch the scale.
+    """
 
-
-@dataclass(slots=True)
-class Columns:
-    """A curve reduced to dot columns; only what came after the last reduction is looked at again."""
-
-    width: int = 0
-    span: float = 0.0
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    seen: int = 0
-    last_x: float = -math.inf
-
-    def reduce(self, curve: Curve, width: int, span: float) -> None:
-        """Bring the columns up to date with `curve` over 0..span."""
-        count = len(curve.xs)
-        if (width, span) != (self.width, self.span) or count < self.seen or self._rewritten(curve):
-            self.width, self.span, self.seen = width, span, 0
-            self.low, self.high = [math.inf] * width, [-math.inf] * width
-        start = self.seen
-        while start < count:
-            column = self._column(curve.xs[start])
-            edge = (column + 1) * span / width if width else 0.0
-            end = bisect_left(curve.xs, edge, start + 1) if column < width - 1 else count
-            finite = [y for y in curve.ys[start:end] if math.isfinite(y)]
-            if finite:
-                self.low[column] = min(self.low[column], min(finite))
-                self.high[column] = max(self.high[column], max(finite))
-            start = end
-        self.seen = count
-        self.last_x = curve.xs[count - 1] if count else -math.inf
-
-    def _rewritten(self, curve: Curve) -> bool:
-        """A resumed run may replace points: then the last seen point is another."""
-        return bool(self.seen) and curve.xs[self.seen - 1] != self.last_x
-
-    def _column(self, x: float) -> int:
-        return max(0, min(self.width - 1, int(x / self.span * self.width))) if self.span else 0
+    name: str
+    curve: Curve
+    tint: str = "accent"
+    joined: bool = True
+    spiky: bool = False
+    columns: Columns = field(default_factory=Columns)
 
 
 class Plot(Canvas):
-    """Raw values faint, the smoothed curve in the accent, validation as rings."""
+    """Layers over one axis, marks as rings."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "cursor(-1)", "Cursor left", show=False),
+        Binding("right,l", "cursor(1)", "Cursor right", show=False),
+        Binding("home", "cursor(-9999)", "Cursor to the start", show=False),
+        Binding("end", "cursor(9999)", "Cursor to the end", show=False),
+        Binding("escape", "cursor(0)", "No cursor", show=False),
+    ]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.raw = Curve()
-        self.smooth = Curve()
+        self.drawn_layers: list[Layer] = []
         self.marks: Sequence[tuple[float, float]] = ()
-        self.span = 1.0
+        self.axis = Axis()
         self.log_scale = False
+        self.from_zero = True
         self.empty = ""
-        self._raw_columns = Columns()
-        self._smooth_columns = Columns()
-        self._limits: tuple[float, float] = (0.0, 1.0)
+        self.cursor: int | None = None
+        """Column under the cursor."""
+        self._width = 0
 
-    def show(self, raw: Curve, smooth: Curve, marks: Sequence[tuple[float, float]], span: float) -> None:
-        """Draw these curves over 0..span."""
-        self.raw, self.smooth, self.marks = raw, smooth, marks
-        self.span = max(span, 1.0)
+    def show(self, layers: Iterable[Layer], marks: Sequence[tuple[float, float]], axis: Axis) -> None:
+        """Draw these curves over `axis`; marks are (x, y)."""
+        kept = {layer.name: layer.columns for layer in self.drawn_layers}
+        self.drawn_layers = list(layers)
+        for layer in self.drawn_layers:
+            layer.columns = kept.get(layer.name, layer.columns)
+        self.marks, self.axis = marks, axis
         self.redraw()
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
         """The plot with its axes in `width` x `height` cells."""
-        if not self.raw.xs:
+        if not any(len(layer.curve.xs) for layer in self.drawn_layers):
             return _say(self.empty, width, height, colours)
         left = _LABEL if width > 30 else 0
         columns, rows = max(1, width - left), max(1, height - 1)
-        self._raw_columns.reduce(self.raw, columns * 2, self.span)
-        self._smooth_columns.reduce(self.smooth, columns * 2, self.span)
+        self._width = columns
+        for layer in self.drawn_layers:
+            layer.columns.reduce(layer.curve, columns * 2, self.axis.span, self.axis.origin)
         low, high = self._range()
-        grid = _Grid(columns, rows, low, high, self.log_scale)
-        grid.fill(self._raw_columns, joined=False)
-        raw_cells = grid.take()
-        grid.fill(self._smooth_columns, joined=True)
-        smooth_cells = grid.take()
-        rings = {grid.cell(x / self.span, y) for x, y in self.marks if grid.shows(y)}
+        grid = Grid(columns, rows, low, high, self.log_scale)
+        drawn: list[tuple[list[list[int]], Style]] = []
+        for layer in self.drawn_layers:
+            grid.fill(layer.columns, joined=layer.joined)
+            drawn.append((grid.take(), getattr(colours, layer.tint)))
+        shares = (((x - self.axis.origin) / self.axis.span, y) for x, y in self.marks)
+        rings = {grid.cell(x, y) for x, y in shares if grid.shows(y) and 0 <= x <= 1}
         out: list[Row] = []
-        labels = _labels(low, high, rows, self.log_scale) if left else {}
+        labels = value_labels(low, high, rows, self.log_scale) if left else {}
         for y in range(rows):
             row: Row = [(labels.get(y, "").rjust(left - 1) + " ", colours.muted)] if left else []
-            out.append(row + _cells(y, raw_cells[y], smooth_cells[y], rings, colours))
-        out.append([(" " * left, None), (_axis(columns, self.span), colours.muted)])
+            out.append(row + _cells(y, drawn, rings, self.cursor, colours))
+        out.append([(" " * left, None), (self.axis.line(columns), colours.muted)])
         return out
 
     def _range(self) -> tuple[float, float]:
-        """Limits that hold the smoothed curve and nearly all raw values, rounded so that they rest."""
-        lows = [v for v in self._raw_columns.low if math.isfinite(v)]
-        highs = sorted(v for v in self._raw_columns.high if math.isfinite(v))
-        tops = [v for v in self._smooth_columns.high if math.isfinite(v)]
-        if self.log_scale:
-            lows, highs = [v for v in lows if v > 0], [v for v in highs if v > 0]
-            tops = [v for v in tops if v > 0]
-        if not lows or not highs:
+        """Limits that hold the lines and nearly all spiky values, rounded so that they rest."""
+        lows, highs = [], []
+        for layer in self.drawn_layers:
+            low = [v for v in layer.columns.low if math.isfinite(v) and (v > 0 or not self.log_scale)]
+            high = sorted(v for v in layer.columns.high if math.isfinite(v) and (v > 0 or not self.log_scale))
+            if low and high:
+                lows.append(min(low))
+                # one spike must not flatten the curve: it is drawn at the upper edge
+                highs.append(high[min(len(high) - 1, int(0.97 * len(high)))] if layer.spiky else high[-1])
+        if not lows:
             return (0.001, 1.0) if self.log_scale else (0.0, 1.0)
-        # one spike must not flatten the curve: it is drawn at the upper edge
-        high = max([highs[min(len(highs) - 1, int(0.97 * len(highs)))], *tops])
+        low_end, high_end = min(lows), max(highs)
         if self.log_scale:
-            low_power = math.floor(2 * math.log10(min(lows))) / 2
-            high_power = math.ceil(2 * math.log10(high)) / 2
+            low_power = math.floor(2 * math.log10(low_end)) / 2
+            high_power = math.ceil(2 * math.log10(high_end)) / 2
             return 10**low_power, 10 ** max(high_power, low_power + 0.5)
-        low = min(0.0, *lows)
-        step = _nice((high - low) / 4)
-        return math.floor(low / step) * step, max(math.ceil(high / step) * step, step)
+        floor = min(0.0, low_end) if self.from_zero else low_end
+        step = nice((high_end - floor) / 4)
+        bottom = math.floor(floor / step) * step
+        return bottom, max(math.ceil(high_end / step) * step, bottom + step)
+
+    # the cursor
+
+    def action_cursor(self, by: int) -> None:
+        """Move the cursor, which begins at the newest column; 0 takes it away."""
+        if not by or not self._width:
+            self.cursor = None
+        elif self.cursor is None:
+            self.cursor = self._last_column()
+        else:
+            self.cursor = max(0, min(self._width - 1, self.cursor + by))
+        self.redraw()
+        self.after_cursor()
+
+    def after_cursor(self) -> None:
+        """The cursor was moved."""
+
+    def _last_column(self) -> int:
+        last = max((layer.curve.xs[-1] for layer in self.drawn_layers if len(layer.curve.xs)), default=0.0)
+        share = (last - self.axis.origin) / self.axis.span if self.axis.span else 0.0
+        return max(0, min(self._width - 1, int(share * self._width)))
+
+    def under_cursor(self) -> list[tuple[str, str]]:
+        """Where the cursor is, then name and value of each curve there."""
+        if self.cursor is None or not self._width:
+            return []
+        middle = self.axis.origin + (self.cursor + 0.5) / self._width * self.axis.span
+        found = [("", self.axis.say(middle))]
+        for layer in self.drawn_layers:
+            cells = slice(2 * self.cursor, 2 * self.cursor + 2)
+            low = [v for v in layer.columns.low[cells] if math.isfinite(v)]
+            high = [v for v in layer.columns.high[cells] if math.isfinite(v)]
+            if low and high:
+                least, most = short(min(low)), short(max(high))
+                found.append((layer.name, least if least == most else f"{least}–{most}"))
+        return found
 
 
-class _Grid:
-    """A field of braille dots over a range of values."""
-
-    def __init__(self, columns: int, rows: int, low: float, high: float, log: bool) -> None:
-        self.columns, self.rows, self.log_scale = columns, rows, log
-        self.low = math.log10(low) if log else low
-        self.high = math.log10(high) if log else high
-        self.cells = [[0] * columns for _ in range(rows)]
-
-    def take(self) -> list[list[int]]:
-        """What was drawn; the grid is empty again."""
-        drawn, self.cells = self.cells, [[0] * self.columns for _ in range(self.rows)]
-        return drawn
-
-    def shows(self, value: float) -> bool:
-        """Whether `value` has a place on the scale."""
-        return math.isfinite(value) and (value > 0 or not self.log_scale)
-
-    def dot(self, value: float) -> int:
-        """The dot row of `value`, 0 at the top; values beyond the limits lie on the edge."""
-        shown = math.log10(value) if self.log_scale else value
-        share = (self.high - shown) / ((self.high - self.low) or 1.0)
-        return max(0, min(self.rows * 4 - 1, int(share * (self.rows * 4 - 1) + 0.5)))
-
-    def cell(self, x: float, value: float) -> tuple[int, int]:
-        """(row, column) of the cell of a point, x from 0 to 1."""
-        return self.dot(value) // 4, max(0, min(self.columns - 1, int(x * self.columns)))
-
-    def fill(self, data: Columns, joined: bool) -> None:
-        """Draw each column from its least to its greatest value; `joined` closes the gaps between columns."""
-        before: tuple[int, int, int] | None = None
-        for x, (low, high) in enumerate(zip(data.low, data.high, strict=True)):
-            if not (self.shows(high) and self.shows(low)):
-                continue
-            top, bottom = self.dot(high), self.dot(low)
-            if joined and before is not None:
-                self._join(before, (x, top, bottom))
-            for y in range(top, bottom + 1):
-                self._set(x, y)
-            before = (x, top, bottom)
-
-    def _join(self, before: tuple[int, int, int], now: tuple[int, int, int]) -> None:
-        """A straight line between the middles of two columns."""
-        x0, y0 = before[0], (before[1] + before[2]) / 2
-        x1, y1 = now[0], (now[1] + now[2]) / 2
-        steps = max(1, x1 - x0, round(abs(y1 - y0)))
-        for step in range(1, steps):
-            self._set(round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps))
-
-    def _set(self, x: int, y: int) -> None:
-        self.cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
-
-
-def _cells(y: int, raw: list[int], smooth: list[int], rings: set[tuple[int, int]], colours: Palette) -> Row:
-    """One row of cells; where the smoothed curve passes, the raw dots give way to it."""
+def _cells(
+    y: int,
+    drawn: Sequence[tuple[list[list[int]], Style]],
+    rings: set[tuple[int, int]],
+    cursor: int | None,
+    colours: Palette,
+) -> Row:
+    """One row of cells; where curves cross, the upper one is seen."""
     row: Row = []
     run, style = "", None
-    for x, (dim, bright) in enumerate(zip(raw, smooth, strict=True)):
-        char, wanted = _cell(dim, bright, (y, x) in rings, colours)
+    lines = [(cells[y], tint) for cells, tint in reversed(drawn)]
+    for x in range(len(lines[0][0])):
+        char, wanted = " ", None
+        if rings and (y, x) in rings:
+            char, wanted = "○", colours.bold
+        else:
+            for line, tint in lines:
+                if line[x]:
+                    char, wanted = chr(0x2800 + line[x]), tint
+                    break
+            else:
+                if x == cursor:
+                    char, wanted = "│", colours.amber
         if wanted is not style and run:
             row.append((run, style))
             run = ""
@@ -199,64 +192,6 @@ def _cells(y: int, raw: list[int], smooth: list[int], rings: set[tuple[int, int]
         run += char
     row.append((run, style))
     return row
-
-
-def _cell(dim: int, bright: int, ring: bool, colours: Palette) -> tuple[str, Style | None]:
-    if ring:
-        return "○", colours.bold
-    if bright:
-        return chr(0x2800 + bright), colours.accent
-    return (chr(0x2800 + dim), colours.faint) if dim else (" ", None)
-
-
-def _nice(step: float) -> float:
-    """The next of 1, 2, 2.5, 5 x 10^n."""
-    if step <= 0 or not math.isfinite(step):
-        return 1.0
-    power: float = 10.0 ** math.floor(math.log10(step))
-    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * 0.999)
-
-
-def _labels(low: float, high: float, rows: int, log: bool) -> dict[int, str]:
-    """Row -> value for the left axis: top, bottom and what lies between when there is room."""
-    parts = 4 if rows >= 13 else 2 if rows >= 5 else 1
-    out: dict[int, str] = {}
-    for part in range(parts + 1):
-        share = part / parts
-        if log:
-            value = 10 ** (math.log10(high) + (math.log10(low) - math.log10(high)) * share)
-        else:
-            value = high + (low - high) * share
-        out[round(share * (rows - 1))] = _short(value)
-    return out
-
-
-def _short(value: float) -> str:
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000 or abs(value) < 0.001:
-        return f"{value:.0e}"
-    return f"{value:.3f}"[:5].rstrip("0").rstrip(".") if abs(value) < 10 else f"{value:.0f}"
-
-
-def _axis(columns: int, span: float) -> str:
-    """The labels below: 0, some round steps, the last step."""
-    marks = 4 if columns >= 48 else 2 if columns >= 24 else 1
-    last = f"{round(span):,}"
-    line = [" "] * columns
-    line[0] = "0"
-    line[max(1, columns - len(last)) :] = last[-columns + 1 :]
-    if span >= marks:
-        step = _nice(span / marks)
-        at = step
-        while at < span:
-            label = f"{round(at):,}"
-            start = int(at / span * columns) - len(label) // 2
-            fits = start > 1 and start + len(label) + 1 < columns - len(last)
-            if fits and all(c == " " for c in line[start - 1 : start + len(label) + 1]):
-                line[start : start + len(label)] = label
-            at += step
-    return "".join(line)[:columns]
 
 
 def _say(message: str, width: int, height: int, colours: Palette) -> list[Row]:
