@@ -110,10 +110,11 @@ def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> No
         nonlocal looked
         if time.monotonic() - looked > POLL_S:
             looked = time.monotonic()
+            before_state = watch.state.state
             fresh = watch.poll(_PIECE if _behind(watch) else None)
             later.extend(fresh)
             post(CurvesProgress(run, at / end))
-            if fresh:
+            if fresh or watch.state.state != before_state:
                 post(RunSeen(run, frozen(watch.state), fresh))
         time.sleep(0.0005)  # the keys get their turn
         return not cancelled()
