@@ -121,7 +121,7 @@ def test_a_signal_finishes_the_step_and_saves(run: RunDir, number: signal.Signal
     until(lambda: status(run).state == "stopping")
     os.kill(pid, number)  # a second one does not cut the saving short
     state = wait(run)
-    assert (state.state, state.reason) == ("stopped", f"{number.name} was received.")
+    assert state.state == "stopped" and number.name in state.reason and "saved" in state.reason
     assert "resume" in state.advice
     assert (run.path / "stopped-cleanly").read_text() == str(state.step) == str(newest_checkpoint(run))
 
