@@ -89,7 +89,8 @@ def why_ended(state: RunState, run: RunDir | None = None) -> Finding | None:
     if known is not None and _is_unexplained(state):
         code = known.code
         at = f" at step {state.step:,}" if state.step else ""
-        message = f"{known.message[:-1]}{at}: {end.telling or state.reason}"
+        if state.state == "failed":
+            message = f"{known.message[:-1]}{at}: {end.telling or state.reason}"
         advice = f"{known.advice} {_kept(state)}".strip()
     elif state.state == "crashed" and "kernel killed" in message:
         code = "oom-killed"

@@ -47,9 +47,8 @@ class CurvePanel(Plot, can_focus=True):
         self.log_scale = self.NAME in view.log
         if watched is None or watched.curves is None:
             self.empty = "reading the curve…" if watched is not None else "no run yet"
-            self.border_title = self.TITLE
             self.show((), (), Axis())
-            self.border_subtitle = ""
+            self.entitle(Content(self.TITLE), Content(""))
             return
         curves = watched.curves
         self.empty = self.EMPTY
@@ -68,7 +67,7 @@ class CurvePanel(Plot, can_focus=True):
             title += f" · last {WINDOW_S / 60:.0f} min"
         if curves.partial:
             title += f" · reading all, {figures.percent(watched.read_share)}"
-        self.border_title = Content(title)
+        self.entitle(Content(title))
         self._rings = bool(rings)
         self.after_cursor()
 
@@ -106,9 +105,9 @@ class CurvePanel(Plot, can_focus=True):
             parts: list[str | tuple[str, str]] = [(told[0][1], "$warning")]
             for name, value in told[1:]:
                 parts.append(f"  {text.plain(name)} {value}")
-            self.border_subtitle = Content.assemble(*parts)
+            self.entitle(subtitle=Content.assemble(*parts))
             return
-        self.border_subtitle = Content.assemble(*self.legend(self.drawn_layers))
+        self.entitle(subtitle=Content.assemble(*self.legend(self.drawn_layers)))
 
     def legend(self, layers: Sequence[Layer]) -> list[str | tuple[str, str]]:
         """Names in the colours of the curves."""

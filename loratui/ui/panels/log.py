@@ -30,11 +30,15 @@ class LogPanel(LogView):
         self._total = 0
         self._level = 0
         self.needle = ""
-        self._kept: tuple[int, int, str, Sequence[LogLine]] | None = None
+        self._words = ""
+        self._shown: tuple[int, int, int] | None = None
 
     def update(self, lines: Sequence[LogLine], total: int) -> None:
         """Show these lines; `total` counts all there ever were."""
-        self._all, self._total = lines, total
+        mark = (id(lines), total, self._level)
+        if mark == self._shown:
+            return
+        self._all, self._total, self._shown = lines, total, mark
         levels = LEVELS[self._level][1]
         if levels:
             lines = [line for line in lines if line.level in levels]
@@ -64,7 +68,10 @@ class LogPanel(LogView):
         if self.needle:
             parts.append(f"/{text.crop(text.plain(self.needle), 20)}: {len(self.hits)}")
         parts.append("follow" if self.following else "G follows")
-        self.border_title = Content(" · ".join(parts))
+        words = " · ".join(parts)
+        if words != self._words:
+            self._words = words
+            self.border_title = Content(words)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Following may have stopped or begun again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textual.content import Content
+
 from loratui.runs.state import RunState
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row, meter, spark
@@ -26,11 +28,10 @@ class MachinePanel(Canvas, can_focus=True):
         if reading is not None and reading.gpus:
             first = reading.gpus[0]
             more = f" and {len(reading.gpus) - 1} more" if len(reading.gpus) > 1 else ""
-            self.border_title = text.foreign(
-                f"GPU {first.index}  {text.shorten(text.plain(first.name), 30)}{more}"
-            )
-        elif self.border_title != "machine":
-            self.border_title = "machine"
+            name = text.shorten(text.plain(first.name), 30)
+            self.entitle(Content(f"GPU {first.index}  {name}{more}"))
+        else:
+            self.entitle(Content("machine"))
         self.redraw()
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -23,6 +24,7 @@ class Canvas(Widget):
         super().__init__(id=id, classes=classes)
         self._drawn: list[Strip] = []
         self._drawn_for: tuple[int, int, str] = (0, 0, "")
+        self._titles = ["", ""]
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
         """The rows of a picture of `width` x `height` cells; fewer rows leave the rest empty."""
@@ -40,6 +42,15 @@ class Canvas(Widget):
         for y, (before, after) in enumerate(zip(old, new, strict=True)):
             if span := changed_cells(before, after):
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
+
+    def entitle(self, title: Content | None = None, subtitle: Content | None = None) -> None:
+        """Set the words in the border where they differ: setting them repaints the whole widget."""
+        if title is not None and title.markup != self._titles[0]:
+            self._titles[0] = title.markup
+            self.border_title = title
+        if subtitle is not None and subtitle.markup != self._titles[1]:
+            self._titles[1] = subtitle.markup
+            self.border_subtitle = subtitle
 
     def _paint(self) -> list[Strip]:
         width, height = self.content_size

@@ -45,7 +45,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__(id=id)
         self._lines: Sequence[LogLine] = ()
         self._rows: list[tuple[LogLine, str, bool]] = []
-        self._seen = 0
+        self._seen = -1
         self.following = True
         self._placing = False
         self.hits: list[int] = []
@@ -55,7 +55,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def show(self, lines: Sequence[LogLine], total: int) -> None:
         """Show `lines`; `total` counts all there ever were, to notice new ones."""
-        if total == self._seen and lines is self._lines and self._rows:
+        if total == self._seen and lines is self._lines:
             return
         self._lines, self._seen = lines, total
         self._lay_out()
