@@ -65,8 +65,8 @@ class Recorder:
         loss = 0.05 + 1 / (self.step + 5) + 0.03 * self.dice.random()
         self.add(
             "step", step=self.step, epoch=1 + self.step * 10 // (self.steps + 1), loss=round(loss, 6),
-            lr={"unet": 1e-4, "text": 1e-5}, grad_norm=round(0.3 + 0.1 * self.dice.random(), 4), step_s=STEP_S,
-            images=4, times={"data": 0.004, "compute": 0.18, "optimizer": 0.012, "io": 0.004},
+            lr={"unet": 1e-4, "text": 1e-5}, grad_norm=round(0.3 + 0.1 * self.dice.random(), 4),
+            step_s=STEP_S, images=4, times={"data": 0.004, "compute": 0.18, "optimizer": 0.012, "io": 0.004},
         )  # fmt: skip
         if self.step % 50 == 0:
             self.add("quarters", step=self.step, loss=[0.02, 0.05, 0.09, 0.2], count=[50] * 4)

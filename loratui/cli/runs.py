@@ -150,7 +150,6 @@ def run_status(args: argparse.Namespace, out: Output) -> int:
 
     from loratui.cli.places import run_named
     from loratui.errors import LoratuiError
-    from loratui.runs.diagnosis import hindrances, surroundings
     from loratui.runs.status import status
 
     try:
@@ -163,6 +162,8 @@ def run_status(args: argparse.Namespace, out: Output) -> int:
     if args.short and not args.json:
         out.line(_short(state))
         return 0
+    from loratui.runs.diagnosis import hindrances, surroundings
+
     found = hindrances(state, time.time(), surroundings(run, state))
     out.document({**_document(run, state), "findings": [each.as_dict() for each in found]})
     _tell(run, state, out)
