@@ -120,7 +120,7 @@ def _shares(gpu: Gpu, torch_memory: Mapping[str, object], width: int, colours: P
     rows: list[Row] = []
     if groups:
         rows.append([(" " * LABEL, None), *whole(groups, width - LABEL, 2)])
-    told = [
+    told: list[Row] = [
         [
             (text.crop(text.plain(t.name) or f"pid {t.pid}", 18), colours.amber),
             (f" {figures.gib(t.used_gib)}" if t.used_gib is not None else "", colours.text),
