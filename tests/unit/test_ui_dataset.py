@@ -261,6 +261,10 @@ async def test_completion_takes_a_tag_of_the_project(tmp_path: Path) -> None:
         await driver.type("lon")
         await driver.press("down", "enter")  # what is there already is not offered again
         assert driver.room.query_one(CaptionEditor).text == "long sleeves, lone star, "
+        await driver.type(", ")  # is there already
+        assert driver.room.query_one(CaptionEditor).text == "long sleeves, lone star, "
+        await driver.press("ctrl+s")
+        await driver.until(lambda: caption(root, "03") == "long sleeves, lone star\n")
         await driver.type("ha")
         await driver.until(lambda: driver.room.query_one("#completions").has_class("-open"))
         await driver.press("escape")

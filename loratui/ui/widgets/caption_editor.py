@@ -91,6 +91,8 @@ class CaptionEditor(TextArea):
         """Whether another program changed the file while something is typed here: saving will ask."""
         self.drafts: dict[Path, str] = {}
         """What was typed and could not be saved, by picture."""
+        self._completed: tuple[int, int] | None = None
+        """Where the cursor stands behind a tag and a comma that were put there for the user."""
         self.completions: Completions | None = None
         """The list of tags below the text, where the room has one."""
 
@@ -161,6 +163,7 @@ class CaptionEditor(TextArea):
         self.placeholder = problem or ("no caption yet: e to write one" if picture is not None else "")
         self._as_shown = caption
         draft = self.drafts.pop(picture, "") if picture is not None and self._loaded is not None else ""
+        self._completed = None
         self.load_text(draft or caption)
         self.move_cursor(self.document.end)
         self.post_message(self.Typed())
@@ -172,7 +175,7 @@ class CaptionEditor(TextArea):
         assert self._loaded is not None
         library = cast("LoratuiApp", self.app).library
         try:
-            self._loaded = library.save_caption(self.picture, self.text, self._loaded)
+            self._loaded = library.save_caption(self.picture, self._finished(), self._loaded)
         except CaptionConflict as conflict:
             self.post_message(self.Conflicted(self.picture, self.text, conflict.theirs))
             return False
@@ -184,6 +187,10 @@ class CaptionEditor(TextArea):
         self.post_message(self.Saved(self.picture, self._loaded.line))
         self.post_message(self.Typed())
         return True
+
+    def _finished(self) -> str:
+        """The text, without the comma that waits for a tag that never came."""
+        return self.text.rstrip().removesuffix(",") if self._completed is not None else self.text
 
     def action_save(self) -> None:
         """Save now."""
@@ -230,6 +237,7 @@ class CaptionEditor(TextArea):
         start = column - len(self.fragment)
         last = not line[column:].strip() and row == self.document.line_count - 1
         self.replace(tag + (", " if last else ""), (row, start), (row, column))
+        self._completed = self.cursor_location if last else None
         if self.completions is not None:
             self.completions.close()
 
@@ -241,6 +249,10 @@ class CaptionEditor(TextArea):
             chosen = self.completions.press(event.key)
             if chosen:
                 self.complete(chosen)
+            return
+        if self._completed == self.cursor_location and event.character in {",", " "}:
+            event.stop()  # the comma that people type behind a tag stands there already
+            event.prevent_default()
             return
         await super()._on_key(event)
 

@@ -12,6 +12,8 @@ from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
 
 _MOST = 6
+_WIDE = 44
+"""With so many cells there is room for what kind of tag it is."""
 _KEYS = frozenset({"tab", "up", "down", "enter", "escape"})
 
 
@@ -70,18 +72,27 @@ class Completions(Canvas):
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
         """One line a tag; what tab takes is marked."""
         rows: list[Row] = []
+        wide = width >= _WIDE
+        room = max(6, width - (24 if wide else 12))
         for at, known in enumerate(self.found):
             here = at == self._at
-            note = known.category if not known.alias else f"for {text.plain(known.alias)}"
-            count = f"{known.count:,}".rjust(9)
-            room = max(6, width - 27)
-            rows.append(
-                [
-                    ("▌" if here else " ", colours.accent),
-                    (text.fit(text.plain(known.tag), room), colours.accent if here else colours.text),
-                    (count + "  ", colours.muted),
-                    (text.crop(note, 11).ljust(11), colours.muted),
-                    (" tab" if here else "", colours.accent),
-                ]
-            )
+            tag = text.plain(known.tag)
+            alias = text.plain(known.alias)
+            note = f"for {alias}" if alias else known.category
+            row: Row = [
+                ("▌" if here else " ", colours.accent),
+                (text.fit(tag, room), colours.accent if here else colours.text),
+                (_short(known.count).rjust(6), colours.muted),
+            ]
+            if wide:
+                row.append((f"  {text.crop(note, 10).ljust(10)}", colours.muted))
+            row.append((" tab " if here else "", colours.accent))
+            rows.append(row)
         return rows
+
+
+def _short(count: int) -> str:
+    """A count in five cells: 812, 90k, 4.2M."""
+    if count < 10_000:
+        return f"{count:,}"
+    return f"{count / 1000:.0f}k" if count < 999_500 else f"{count / 1e6:.1f}M"
