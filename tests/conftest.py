@@ -37,6 +37,18 @@ def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _tiny("sd3", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random FLUX.1 dev base as a diffusers folder."""
+    return _tiny("flux", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tiny_chroma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Chroma base as a diffusers folder."""
+    return _tiny("chroma", tmp_path_factory)
+
+
 def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_kit
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-FLOW = ("sd3",)
+FLOW = ("sd3", "flux", "chroma")
 """Families with a module in tests/tiny_families."""
 
 
@@ -111,3 +111,18 @@ def index(folder: Path, family: str) -> None:
     from loratui.families.loading import CONFIGS
 
     shutil.copy(CONFIGS / family / "model_index.json", folder)
+
+
+ORIGINAL = ("sd3", "flux", "chroma")
+"""Families whose modules can also write the transformer in its original layout."""
+
+
+def fuse(tensors: dict[str, torch.Tensor], parts: list[str], leaf: str) -> torch.Tensor:
+    """Several of diffusers' layers as one matrix."""
+    return torch.cat([tensors.pop(f"{name}.{leaf}") for name in parts])
+
+
+def swap(tensor: torch.Tensor) -> torch.Tensor:
+    """Scale and shift the other way around."""
+    first, second = tensor.chunk(2)
+    return torch.cat([second, first])

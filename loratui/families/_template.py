@@ -77,7 +77,8 @@ class Template:
             denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
             scheduler = read_json(base / "scheduler" / "scheduler_config.json")
         else:
-            convert = dict  # diffusers.loaders.single_file_utils.convert_..._to_diffusers
+            # Out of diffusers.loaders.single_file_utils, or `original.by_names` as in flux.py.
+            convert: Any = None
             denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
             scheduler = read_json(CONFIGS / self.name / "scheduler" / "scheduler_config.json")
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / self.name)

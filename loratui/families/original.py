@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ from loratui.families.loading import (
 )
 from loratui.families.protocol import Condition, Parts
 from loratui.families.sources import Place
-from loratui.weights.layouts import true_counts
+from loratui.weights.layouts import Part, true_counts
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 SMALL = 1_000_000_000
 """Numbers up to which a text encoder is held in fp32."""
 Tensors = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
 
 
 def read_plain(files: Iterable[Path], prefix: str = "") -> Tensors:
@@ -72,7 +73,7 @@ def transformer_from_folder(base: Path, kind: Any, dtype: torch.dtype) -> tuple[
 
 def transformer_from_file(
     base: Path, kind: Any, mark: str, infer: Callable[[Tensors], dict[str, Any]],
-    convert: Callable[[Tensors], Tensors], dtype: torch.dtype,
+    convert: Callable[[Tensors, Shapes], Tensors], dtype: torch.dtype,
 ) -> tuple[Any, str]:  # fmt: skip
     """The transformer of a file in the original layout, and its content hash.
 
@@ -81,7 +82,7 @@ def transformer_from_file(
         kind: diffusers' class.
         mark: a tensor by which the prefix is found.
         infer: settings from the tensors, prefix removed.
-        convert: diffusers' converter of the names.
+        convert: from the original's names to diffusers', whose shapes it is given.
         dtype: what it is held in.
 
     Raises:
@@ -95,7 +96,10 @@ def transformer_from_file(
         }
     try:
         config = infer(tensors)
-        module = assemble(lambda: kind.from_config(config), convert(dict(tensors)), dtype, "transformer")
+        with torch.device("meta"):
+            shapes = {n: tuple(t.shape) for n, t in kind.from_config(config).state_dict().items()}
+        named = convert(dict(tensors), shapes)
+        module = assemble(lambda: kind.from_config(config), named, dtype, "transformer")
     except (KeyError, IndexError) as error:
         raise BaseModelError(
             f"{base} lacks the tensor {error} of the transformer.", "The file is incomplete."
@@ -116,6 +120,45 @@ def prefix_of(base: Path, mark: str) -> str:
     raise BaseModelError(f"{base} holds no transformer of this family.", "Check model.base and model.family.")
 
 
+def by_names(
+    tensors: Tensors, shapes: Shapes, parts: Mapping[str, Part], others: Mapping[str, str],
+    swapped: Sequence[str] = (),
+) -> Tensors:  # fmt: skip
+    """Tensors of the original under diffusers' names, fused matrices cut by diffusers' shapes.
+
+    Args:
+        tensors: by the original's names.
+        shapes: of diffusers' module.
+        parts: layers of the blocks, from `weights.layouts`.
+        others: diffusers' module -> the original's, for what is not in blocks, and for norms, whose `scale`
+            is diffusers' `weight`.
+        swapped: modules that give shift and scale, which diffusers has the other way around.
+
+    Raises:
+        KeyError: the original lacks a tensor.
+    """
+    found: Tensors = {}
+    rows: dict[str, int] = {}
+    order = sorted(
+        shapes, key=lambda n: parts[n.rpartition(".")[0]].index if n.rpartition(".")[0] in parts else 0
+    )
+    for name in order:
+        module, _, leaf = name.rpartition(".")
+        part = parts.get(module)
+        whole = part.original if part else others[module]
+        key = f"{whole}.{leaf}"
+        tensor = tensors[key if key in tensors else f"{whole}.scale"]
+        if part and part.count > 1:
+            start = rows.get(key, 0)
+            rows[key] = start + shapes[name][0]
+            tensor = tensor[start : rows[key]]
+        if module in swapped:
+            shift, scale = tensor.chunk(2)
+            tensor = torch.cat([scale, shift])
+        found[name] = tensor
+    return found
+
+
 def count_blocks(tensors: Tensors, start: str) -> int:
     """Blocks of a kind: one more than the largest number behind `start`."""
     found = [int(n[len(start) :].split(".")[0]) for n in tensors if n.startswith(start)]
@@ -128,8 +171,9 @@ def layers_of(denoiser: nn.Module, endings: Sequence[str]) -> list[str]:
     for name, module in denoiser.named_modules():
         ending = next((n for n, e in enumerate(endings) if f".{name}".endswith(e)), None)
         if isinstance(module, nn.Linear) and ending is not None:
-            block = ".".join(name.split(".")[:2])
-            found.setdefault(block, []).append((ending, name))
+            block = name.split(".")[:2]
+            if block[-1].isdigit():  # layers outside of the blocks stay as they are
+                found.setdefault(".".join(block), []).append((ending, name))
     return [name for rows in found.values() for _, name in sorted(rows)]
 
 
@@ -176,4 +220,9 @@ def structure_metadata(family: str, counts: dict[str, int]) -> dict[str, str]:
     """What `verify` needs to look names up when the base has another count of blocks."""
     true = true_counts(family)
     same = all(n == true[kind] for kind, n in counts.items())
-    return {"loratui_family": family} | ({} if same else {"loratui_structure": json.dumps(counts)})
+    return {"loratui_family": family} | ({} if same else {"loratui_structure": stated(counts)})
+
+
+def stated(counts: dict[str, int]) -> str:
+    """Counts of blocks as `weights.layouts` reads them."""
+    return json.dumps(counts)

@@ -51,7 +51,7 @@ class StableDiffusion3:
         else:
             denoiser, base_hash = original.transformer_from_file(
                 base, SD3Transformer2DModel, "joint_blocks.0.x_block.attn.qkv.weight", infer,
-                convert_sd3_transformer_checkpoint_to_diffusers, dtype,
+                lambda tensors, _: convert_sd3_transformer_checkpoint_to_diffusers(tensors), dtype,
             )  # fmt: skip
             scheduler = read_json(CONFIGS / "sd3" / "scheduler" / "scheduler_config.json")
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "sd3")

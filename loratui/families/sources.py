@@ -51,7 +51,10 @@ def find_encoder(part: TextPart, base: Path, text: Sequence[Path]) -> Place | No
     for source in (base, *text):
         if source.is_dir():
             for folder in (source / part.folder, source):
-                if _kind(folder / "config.json", "model_type") in part.kinds:
+                config = folder / "config.json"
+                width = int(_kind(config, "hidden_size") or 0)
+                named = folder != source or width not in _others(part)
+                if _kind(config, "model_type") in part.kinds and named:
                     return Place(folder=folder)
         elif source.suffix == ".safetensors" and source.is_file():
             prefixes = _prefixes(source, part.mark)
@@ -122,6 +125,11 @@ _WIDTHS = {"clip_l": 768, "clip_g": 1280}
 
 def _fits(file: Path, part: TextPart, prefix: str) -> bool:
     """CLIP-L and CLIP-G files have the same names; their widths differ."""
-    shape = read_header(file).tensors[prefix + part.mark].shape
-    others = {w for hint, w in _WIDTHS.items() if hint != part.hint}
-    return part.hint not in _WIDTHS or shape[-1] not in others
+    return read_header(file).tensors[prefix + part.mark].shape[-1] not in _others(part)
+
+
+def _others(part: TextPart) -> set[int]:
+    """Widths of other encoders of the same names."""
+    if part.hint not in _WIDTHS:
+        return set()
+    return {width for hint, width in _WIDTHS.items() if hint != part.hint}

@@ -72,6 +72,8 @@ _JOINT = (
     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0",
     ".attn.add_q_proj", ".attn.add_k_proj", ".attn.add_v_proj", ".attn.to_add_out",
 )  # fmt: skip
+# In the original, q, k, v and the MLP of a single block are one matrix: they are trained as one.
+_SINGLE = (".proj_mlp", ".proj_out")
 _JOINT_MLP = (".ff.net.0.proj", ".ff.net.2", ".ff_context.net.0.proj", ".ff_context.net.2")
 
 FAMILIES: tuple[FamilySpec, ...] = (
@@ -116,6 +118,50 @@ FAMILIES: tuple[FamilySpec, ...] = (
         ),
         parameters=2_028_328_000,
         others=5_700_000_000,
+    ),
+    FamilySpec(
+        "flux",
+        "FLUX.1",
+        "loratui.families.flux",
+        1024,
+        8,
+        57,
+        "rectified flow; dev is told a guidance; schnell is made for 4 steps, which training undoes",
+        flow=True,
+        patch=2,
+        networks=("lora",),
+        pipelines=("FluxPipeline",),
+        marks=(
+            "double_blocks.0.img_attn.qkv.weight",
+            "double_blocks.0.img_mod.lin.weight",
+            "vector_in.in_layer.weight",
+        ),
+        layers=_targets(
+            (*_JOINT, *_SINGLE),
+            _JOINT_MLP,
+            (".norm1.linear", ".norm1_context.linear", ".norm.linear"),
+        ),
+        parameters=11_901_408_320,
+        others=4_970_000_000,
+    ),
+    FamilySpec(
+        "chroma",
+        "Chroma",
+        "loratui.families.chroma",
+        1024,
+        8,
+        57,
+        "rectified flow; FLUX.1 schnell without its distillation, T5 alone, a negative prompt",
+        flow=True,
+        patch=2,
+        files="peft",
+        networks=("lora",),
+        trains_text=False,
+        pipelines=("ChromaPipeline",),
+        marks=("distilled_guidance_layer.in_proj.weight", "double_blocks.0.img_attn.qkv.weight"),
+        layers=_targets((*_JOINT, *_SINGLE), _JOINT_MLP, ()),
+        parameters=8_900_000_000,
+        others=4_850_000_000,
     ),
 )
 

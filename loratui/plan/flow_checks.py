@@ -70,8 +70,9 @@ def _network(config: RunConfig, spec: FamilySpec) -> list[Problem]:
         message = f"{spec.title} is not trained with {title} here."
         advice = f"Use {' or '.join(spec.networks)}."
         found.append(error("network.kind", "not-of-family", message, advice, {"network.kind": "lora"}))
-    if not spec.trains_text and (network.text_encoder or network.tokens):
-        message = f"the text encoders of {spec.title} are not trained here."
+    if (not spec.trains_text and network.text_encoder) or (spec.flow and network.tokens):
+        what = "text encoders" if network.text_encoder else "new tokens"
+        message = f"the {what} of {spec.title} are not trained here."
         off: dict[str, Any] = {"network.text_encoder": False, "network.tokens": 0}
         found.append(error("network.text_encoder", "not-of-family", message, "Leave them off.", off))
     if spec.flow and network.target == "full+conv":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,13 +25,16 @@ def start_from(adapter: Adapter, source: Path) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "start.safetensors"
-            convert_file(source, plain, "kohya", "fp32")
+            convert_file(source, plain, "peft" if adapter.dotted else "kohya", "fp32")
             tensors: dict[str, Tensor] = load_file(plain)
     except LoratuiError as error:
         raise ConfigError(f"network.start_from: {error.message}", error.advice) from error
     if adapter.tokens is not None:  # new words begin anew: a LoRA file has none
         tensors |= adapter.tokens.tensors()
     expected = adapter.tensors()
+    if adapter.dotted:  # such files have no alpha: it is the rank
+        ranks = {n.removesuffix(".lora_A.weight"): t.shape[0] for n, t in tensors.items() if "lora_A" in n}
+        tensors |= {f"{name}.alpha": torch.tensor(float(rank)) for name, rank in ranks.items()}
     odd = sorted(set(tensors) ^ set(expected))
     if odd:
         whose = "the file lacks" if odd[0] in expected else "the settings have no place for"
@@ -47,7 +51,7 @@ def start_from(adapter: Adapter, source: Path) -> None:
                 "Set network.rank to the file's, or change the file's with `loratui resize`.",
             )
     for name in list(tensors):
-        if name.endswith(".lora_up.weight"):
-            alpha = name.removesuffix(".lora_up.weight") + ".alpha"
+        if name.endswith((".lora_up.weight", ".lora_B.weight")):
+            alpha = name.rpartition(".lora_")[0] + ".alpha"
             tensors[name] = tensors[name] * (tensors[alpha] / expected[alpha])
     adapter.load(tensors)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from loratui.errors import WeightsError
+from loratui.weights import layouts, transformers
 from loratui.weights.consumers import STRUCTURES
 from loratui.weights.header import Header, read_header
 from loratui.weights.networks import network_of
@@ -55,6 +56,16 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
     if own == format and spec is not None and spec.name not in {"lora", "dora"}:
         write(target, _as_it_is(header, modules, kept), metadata)  # only the precision may change
         return
+    family = family_of(header, modules)
+    if family in layouts.families():
+        pairs = transformers.read_pairs(header, modules, family)
+        metadata |= {"loratui_family": family}
+        named = _transformer(pairs, family, metadata.get("loratui_structure", ""), format, kept)
+        if format == "peft":
+            metadata["format"] = "pt"
+            metadata.pop("ss_network_alpha", None)
+        write(target, named, metadata)
+        return
     layers, names = _read(header)
     tensors: dict[str, tuple[str, Array]] = {}
     for kohya, layer in layers.items():
@@ -77,6 +88,23 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
         metadata["format"] = "pt"
         metadata.pop("ss_network_alpha", None)
     write(target, {name: Entry.of(values, kind) for name, (kind, values) in tensors.items()}, metadata)
+
+
+def _transformer(
+    pairs: dict[str, transformers.Pair], family: str, stated: str, format: str, dtype: str
+) -> dict[str, Entry]:
+    """The tensors of a diffusion transformer's file in a form."""
+    found: dict[str, Entry] = {}
+    if format == "kohya":
+        for name, (down, up, alpha) in transformers.to_kohya(pairs, family, stated).items():
+            found[f"{name}.lora_down.weight"] = Entry.of(down, dtype)
+            found[f"{name}.lora_up.weight"] = Entry.of(up, dtype)
+            found[f"{name}.alpha"] = Entry.of(np.array(alpha, np.float32), "fp32")
+        return found
+    for name, (down, up, alpha) in pairs.items():
+        found[f"{name}.lora_A.weight"] = Entry.of(down, dtype)
+        found[f"{name}.lora_B.weight"] = Entry.of(up * np.float32(alpha / down.shape[0]), dtype)
+    return found
 
 
 def _as_it_is(header: Header, modules: dict[str, Module], dtype: str) -> dict[str, Entry]:

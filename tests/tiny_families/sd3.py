@@ -53,6 +53,46 @@ def velocity(pipe, call, caption: str, noisy_CHW, sigma: float, guidance: float)
     )[0]  # fmt: skip
 
 
-def guidance(value: float) -> dict:
-    """How the pipeline is told of the guidance."""
-    return {"guidance_scale": value}
+def arguments(pipe, prompt: str, guidance: float) -> dict:
+    """The call of the pipeline for a prompt."""
+    return {"prompt": prompt, "guidance_scale": guidance}
+
+
+def original(tensors: dict) -> dict:
+    """diffusers' tensors as the original's file has them."""
+    left, found = dict(tensors), {}
+    for leaf in ("weight", "bias"):
+        for n in range(2):
+            a, b = f"transformer_blocks.{n}.", f"joint_blocks.{n}."
+            found[f"{b}x_block.attn.qkv.{leaf}"] = kit.fuse(left, [f"{a}attn.to_{x}" for x in "qkv"], leaf)
+            names = [f"{a}attn.add_{x}_proj" for x in "qkv"]
+            found[f"{b}context_block.attn.qkv.{leaf}"] = kit.fuse(left, names, leaf)
+        names = [f"transformer_blocks.0.attn2.to_{x}" for x in "qkv"]
+        found[f"joint_blocks.0.x_block.attn2.qkv.{leaf}"] = kit.fuse(left, names, leaf)
+    words = (
+        ("transformer_blocks.", "joint_blocks."), (".attn.to_out.0.", ".x_block.attn.proj."),
+        (".attn2.to_out.0.", ".x_block.attn2.proj."), (".attn.to_add_out.", ".context_block.attn.proj."),
+        (".ff.net.0.proj.", ".x_block.mlp.fc1."), (".ff.net.2.", ".x_block.mlp.fc2."),
+        (".ff_context.net.0.proj.", ".context_block.mlp.fc1."),
+        (".ff_context.net.2.", ".context_block.mlp.fc2."),
+        (".norm1.linear.", ".x_block.adaLN_modulation.1."), ("pos_embed.proj.", "x_embedder.proj."),
+        (".norm1_context.linear.", ".context_block.adaLN_modulation.1."),
+        (".attn.norm_q.", ".x_block.attn.ln_q."), (".attn.norm_k.", ".x_block.attn.ln_k."),
+        (".attn2.norm_q.", ".x_block.attn2.ln_q."), (".attn2.norm_k.", ".x_block.attn2.ln_k."),
+        (".attn.norm_added_q.", ".context_block.attn.ln_q."),
+        (".attn.norm_added_k.", ".context_block.attn.ln_k."), ("pos_embed.pos_embed", "pos_embed"),
+        ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0"),
+        ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2"),
+        ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0"),
+        ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2"),
+    )  # fmt: skip
+    for name, tensor in left.items():
+        swapped = name.startswith(("norm_out.linear.", "transformer_blocks.1.norm1_context."))
+        if name.startswith("proj_out."):
+            name = name.replace("proj_out", "final_layer.linear")
+        if name.startswith("norm_out.linear"):
+            name = name.replace("norm_out.linear", "final_layer.adaLN_modulation.1")
+        for ours, theirs in words:
+            name = name.replace(ours, theirs)
+        found[name] = kit.swap(tensor) if swapped else tensor
+    return found
