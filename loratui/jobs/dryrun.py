@@ -30,7 +30,9 @@ class Meter:
     glibc keeps freed blocks for the next ones, so that the resident size of a training on the CPU says up to
     twice what is needed. While memory is measured, `mallopt` (see its manual page) has blocks from 128 KiB
     on mapped and unmapped one by one, and the resident size is what is held. That is slower: speed is
-    measured after it, with the usual setting, and the seconds of the sample are those of the slower one.
+    measured after all that is measured of memory, with the usual setting (a heap that grew once is used
+    again, and counts, whatever `mallopt` says later), and the seconds of the sample are those of the slower
+    one.
     """
 
     def __init__(self, device: Any) -> None:
@@ -121,6 +123,7 @@ class Journal:
 
     def __init__(self, tell: Any) -> None:
         self.meter: Meter | None = None
+        self.training: Any = None
         self.events: list[dict[str, Any]] = []
         self._tell = tell
 
@@ -134,15 +137,23 @@ class Journal:
         if self.meter is None:
             return
         if kind == "step" and values["step"] == MEASURED_STEPS:
-            self.meter.enter("speed")
-            self.meter.tight(False)
+            if self.training is not None and self.training.sample_due():
+                self.meter.enter("sample")
+            else:
+                self._speed(self.meter)
+        elif kind in {"sample", "sample_failed"} and self.training is not None:
+            self.training.sample_every = 0  # the one sample is drawn
+            self._speed(self.meter)
         if kind == "state" and values.get("state") == "caching":
             self.meter.enter("cache")
         elif kind == "state" and values.get("state") == "running":
             self.meter.enter("train")
-        elif kind == "checkpoint":
-            self.meter.tight(True)
-            self.meter.enter("sample")
+
+    @staticmethod
+    def _speed(meter: Meter) -> None:
+        """From here on it is as fast as a run."""
+        meter.enter("speed")
+        meter.tight(False)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Events of a kind."""
@@ -199,7 +210,8 @@ def measure(run: RunDir, tell: Any) -> dict[str, Any]:
     placement = place(config.memory)
     _warm(placement.device)
     journal.meter = Meter(placement.device)
-    training = assemble(context)
+    training = journal.training = assemble(context)
+    training.sample_every = MEASURED_STEPS if training.sample_every else 0
     # the sample at step 0 would only be measured twice
     (run.samples_dir / "step-000000").mkdir(parents=True, exist_ok=True)
     trained = train(training)

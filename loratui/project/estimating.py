@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from loratui.project.project import Project
     from loratui.project.start import Ready
 
-VERSION = "1"
+VERSION = "2"
 """Part of what names a kept estimate: raise it when the way of estimating changes."""
 CONTEXT_GIB = 0.6
 """What CUDA and its libraries take on a device before anything is loaded."""

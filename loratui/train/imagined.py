@@ -108,9 +108,9 @@ def imagine(info: RunInfo, config: RunConfig, size_px: tuple[int, int]) -> Imagi
     """
     placement = Placement(torch.device("cpu"), _compute(config), None)
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live, shapes_only(), _replacing():
-        with live.phase() as peak:
+        with live.phase():
             family, parts = load_base(info, config, placement)
-            weights = peak()
+            weights = live.now / GIB  # what loading casts on its way is mapped from the file, or on the host
         with live.phase() as peak:
             condition, latents = _encode(family, parts, config, size_px)
             cache = peak()

@@ -189,4 +189,8 @@ def span(field: FieldInfo) -> str:
     low, high = field.minimum, field.maximum
     if low is None:
         return ""
-    return f" From {low:g} to {high:g}." if high is not None else f" {low:g} or more."
+    return f" From {_number(low)} to {_number(high)}." if high is not None else f" {_number(low)} or more."
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"

@@ -111,7 +111,7 @@ class PlanPanel(Canvas):
         if capacity:
             row.append((f" of {figures.gib(capacity)} G", colours.red if over else colours.text))
         if over:
-            row.append(("  M makes it fit" if room >= _ROOMY else "  M", colours.red))
+            row.append(("  M mends it" if room >= _ROOMY else "  M", colours.red))
         rows = [_line("memory", row, colours)]
         parts = dict(seen.parts) if seen is not None else {}
         if not parts and plan.memory is not None:
@@ -146,7 +146,8 @@ def plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
         pictures += f" × {repeats}" if repeats > 1 else ""
     else:  # folders have repeats of their own
         pictures += f", {figures.count(plan.repeated)} with repeats"
-    how = f"{pictures} = {plan.per_epoch} batches of {batch}; × {plan.epochs} epochs"
+    batches = figures.plural(plan.per_epoch, "batch", "batches")
+    how = f"{pictures} = {batches} of {batch}; × {figures.plural(plan.epochs, 'epoch')}"
     rows += _words(how + (f" / {more}" if more > 1 else ""), room, colours)
     left = sum(b.leftover for b in plan.buckets)
     for number, bucket in enumerate(plan.buckets[:_MOST_BUCKETS]):
@@ -165,7 +166,8 @@ def plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
 
 def _network(plan: Plan, room: int, colours: Palette) -> list[Row]:
     network, size = plan.config.network, plan.sizes
-    name = f"{network.kind} rank {network.rank} alpha {network.alpha:g}"
+    name = f"{network.kind} rank {network.rank}"
+    name += f" alpha {network.alpha:g}" if room >= _ROOMY else ""
     rows = [_line("network", [(text.crop(name, room), colours.text)], colours)]
     if size is None:
         return rows
@@ -176,7 +178,7 @@ def _network(plan: Plan, room: int, colours: Palette) -> list[Row]:
         sum_of = f"a matrix of {out:,} × {into:,} = {whole:,} numbers"
         rows += _words(f"{sum_of} gets {network.rank} × ({out:,} + {into:,}) = {low:,}{fewer}", room, colours)
     about = "" if size.exact else "about "
-    total = f"{about}{figures.count(size.lora)} numbers in {size.layers} layers"
+    total = f"{about}{figures.count(size.lora)} numbers in {figures.plural(size.layers, 'layer')}"
     rows += _words(total, room, colours)
     rows.append(_line("file", [("about " + figures.size(plan.lora_bytes), colours.text)], colours))
     return rows

@@ -94,7 +94,9 @@ class ChooseDialog(ModalScreen[Choice | None]):
 
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         option = self._found[index]
-        name = min(max((len(o.name) for o in self._options), default=0), width // 2)
+        about = max((len(o.about) for o in self._options), default=0)
+        room = max(width // 2, width - about - 4)
+        name = min(max((len(o.name) for o in self._options), default=0), room)
         return [
             (" " + text.fit(text.plain(option.name), name), colours.text),
             ("  " + text.crop(text.plain(option.about), max(0, width - name - 4)), colours.muted),

@@ -139,7 +139,7 @@ class TrainRoom(TrainDeeds):
         name = text.plain(preset.name)
         if narrow and fits:
             name = name.removeprefix(f"{self._family}-")
-        name = text.fit(name, max(6, width - len(tail) - 1))
+        name = text.fit(name, max(6, width - len(tail) - (1 if narrow else 2)))
         sign = ("▲" if large else " ", colours.amber)
         tint = colours.text if fits and not large else colours.faint
         return [(name, tint), sign, (tail, colours.faint if large else colours.muted)]

@@ -21,6 +21,7 @@ from loratui.ui.widgets.stepping import stepped
 from loratui.ui.widgets.value_line import ValueLine
 
 _LABEL = 18
+_WIDE = 56
 
 
 class Form(LineList):
@@ -46,6 +47,8 @@ class Form(LineList):
 
     LABEL: ClassVar[int] = _LABEL
     """Cells for the name of a setting."""
+    MORE: ClassVar[int] = 10
+    """Further cells where the form is wide."""
     OPENS_LISTS: ClassVar[bool] = True
     """Whether `Opened` is answered; else lists are edited in the line."""
 
@@ -349,7 +352,8 @@ class Form(LineList):
         name = label(line)
         own = line.path in self._own
         tint = colours.red if line.path in self._bad else colours.text
-        wide = min(self.LABEL, max(14, width - 12))
+        more = self.MORE if width >= _WIDE else 0
+        wide = min(self.LABEL + more, max(14, width - 12))
         row: Row = [
             ("● " if own else "  ", colours.accent),
             (text.fit(name, wide - 1) + " ", colours.muted if not own else colours.text),

@@ -13,6 +13,7 @@ class OptionsForm(Form, inherit_bindings=False):
     """`Form`, worded for options."""
 
     LABEL: ClassVar[int] = 20
+    MORE: ClassVar[int] = 0
     OPENS_LISTS: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(

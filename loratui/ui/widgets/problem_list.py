@@ -91,7 +91,8 @@ class ProblemList(Vertical):
         tint = {"error": colours.red, "warning": colours.amber}.get(problem.severity, colours.muted)
         tail = " F" if problem.fix else "  "
         path = text.plain(problem.path.rpartition(".")[2] if "." in problem.path else problem.path)
-        words = text.fit(text.plain(f"{path}: {problem.message}"), max(8, width - 4))
+        room = max(8, width - 4)
+        words = text.pad(text.crop(text.plain(f"{path}: {problem.message}"), room), room)
         return [(f"{_SIGNS[problem.severity]} ", tint), (words, tint), (tail, colours.green)]
 
     def _about(self, width: int, height: int, colours: Palette) -> list[Row]:
