@@ -162,3 +162,35 @@ async def test_a_run_is_adjusted_and_a_prompt_drawn_once(tmp_path: Path) -> None
         await pilot.press("X", "enter")
         await until(pilot, lambda: control.pending(writer.run)[2:])
         assert control.pending(writer.run)[2].args == {"after": "epoch"}
+
+
+async def test_a_run_is_exported_again_in_a_format_and_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tmp_path / "p", 2)
+    writer = RunWriter(root)
+    writer.alive()
+    writer.steps(1, 5)
+    for step in (2, 4):
+        writer.write("checkpoint", step=step, path=f"checkpoints/step-{step:06d}")
+    writer.write("scored", scores={"robot": 0.97})
+    writer.write("state", state="finished")
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return type(
+            "Done", (), {"stdout": '{"file": "/x/robot.safetensors"}', "stderr": "", "returncode": 0}
+        )()
+
+    monkeypatch.setattr("subprocess.run", run)
+    app = LoratuiApp(root)
+    async with app.run_test(size=(200, 60)) as pilot:
+        await pilot.press("6")
+        await until(pilot, lambda: len(app.runs) == 1 and "score" in text_of(app) and "0.97" in text_of(app))
+        await pilot.press("E")
+        await pilot.press(*"peft", "space", "4", "enter")
+        await until(pilot, lambda: "Exported and checked" in text_of(app))
+    assert asked[0][2:] == [
+        "loratui", "export", str(writer.run.path), "--format", "peft", "--json", "--step", "4",
+    ]  # fmt: skip

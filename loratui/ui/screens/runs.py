@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +15,6 @@ from loratui.runs.state import ENDED, RunState
 from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.drawing import Row
-from loratui.ui.messages import Said
 from loratui.ui.panels.queue import QueuePanel
 from loratui.ui.screens import runs_keys
 from loratui.ui.screens.runs_deeds import RunsDeeds
@@ -27,11 +25,12 @@ from loratui.ui.widgets.line_list import LineList
 
 if TYPE_CHECKING:
     from loratui.runs.directory import RunDir
-    from loratui.ui.watching import Gone, Post
 
 _LABEL = 10
 RESUMABLE = (ENDED - {"finished"}) | {"held"}
-_WIDE = 84
+_WITH_TIMES, _WIDE = 70, 84
+"""Cells of the list from which it has best loss and duration, and the preset too."""
+_JOBS = {"train": "training", "caption": "captions", "sample": "more samples"}
 
 
 class RunsRoom(RunsDeeds):
@@ -41,8 +40,8 @@ class RunsRoom(RunsDeeds):
     BINDINGS = bindings(ACTIONS)
     DEFAULT_CSS = """
     RunsRoom #split { height: 1fr; }
-    RunsRoom #list-panel { width: 13fr; padding: 0; }
-    RunsRoom #details { width: 9fr; height: 1fr; }
+    RunsRoom #list-panel { width: 15fr; padding: 0; }
+    RunsRoom #details { width: 8fr; height: 1fr; }
     RunsRoom.-narrow #split { layout: vertical; }
     RunsRoom.-narrow #list-panel { width: 1fr; height: 1fr; }
     RunsRoom.-narrow #details { width: 1fr; height: 10; }
@@ -139,30 +138,42 @@ class RunsRoom(RunsDeeds):
     # drawing
 
     def _heading(self, _index: int, width: int, colours: Palette) -> Row:
-        more = 37 if width >= _WIDE else 0
-        name = max(8, width - 46 - more)
+        name = self._name_cells(width)
         right = "steps".rjust(12) + "loss".rjust(8)
-        if more:
-            right += "best".rjust(8) + "took".rjust(9) + "  " + "preset".ljust(18)
+        if width >= _WITH_TIMES:
+            right += "best".rjust(8) + "took".rjust(9)
+        if width >= _WIDE:
+            right += "score".rjust(7) * self._scored + "  " + "preset".ljust(18)
         right += "  " + "started".rjust(10)
         return [("   " + text.fit("name", name) + "  " + "state".ljust(9) + right, colours.muted)]
 
+    def _name_cells(self, width: int) -> int:
+        """Cells that are left for a run's name."""
+        times = 17 if width >= _WITH_TIMES else 0
+        more = 20 + 7 * self._scored if width >= _WIDE else 0
+        return max(8, width - 46 - times - more)
+
+    @property
+    def _scored(self) -> bool:
+        """Whether any run has a score."""
+        return any(state.scores for _, state in self._runs)
+
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         run, state = self._runs[index]
-        more = 37 if width >= _WIDE else 0
-        name = max(8, width - 46 - more)
+        name = self._name_cells(width)
         watched = self.studio.watched
         here = watched is not None and watched.run == run
         tint = colours.state(state.state)
         steps = f"{figures.count(state.step)}/{figures.count(state.steps)}" if state.steps else "–"
         rest: Row = []
-        if more:
+        if width >= _WITH_TIMES:
             took = figures.duration(max(0.0, state.updated_at - state.created_at))
-            preset = text.fit(text.plain(state.preset) or "–", 18)
-            rest = [
-                (figures.loss(state.best_loss).rjust(8) + took.rjust(9), colours.text),
-                ("  " + preset, colours.muted),
-            ]
+            rest.append((figures.loss(state.best_loss).rjust(8) + took.rjust(9), colours.text))
+        if width >= _WIDE:
+            if self._scored:
+                first = next(iter(state.scores.values()), None)
+                rest.append((("–" if first is None else f"{first:.2f}").rjust(7), colours.green))
+            rest.append(("  " + text.fit(text.plain(state.preset) or "–", 18), colours.muted))
         mark = ("●", colours.accent) if run in self.marked else (" ", None)
         return [
             mark,
@@ -196,14 +207,16 @@ class RunsRoom(RunsDeeds):
             line("why", text.plain(state.reason), colours.state(state.state))
         if state.advice:
             line("advice", text.plain(state.advice), colours.muted)
+        line("what", _JOBS.get(state.job, text.plain(state.job)))
         line("preset", text.plain(state.preset) or "none")
         line("base", text.plain(state.base).rsplit("/", 1)[-1] or "–")
         line("started", figures.date(state.created_at))
         if state.started_at and state.updated_at > state.started_at:
             line("took", figures.duration(state.updated_at - state.created_at))
-        line("loss", f"{figures.loss(state.loss_smooth)}   best {figures.loss(state.best_loss)}")
-        saved = ", ".join(figures.count(c.step) for c in state.checkpoints[-4:])
-        line("saved", saved or "nothing")
+        if state.job == "train":
+            line("loss", f"{figures.loss(state.loss_smooth)}   best {figures.loss(state.best_loss)}")
+            saved = ", ".join(figures.count(c.step) for c in state.checkpoints[-4:])
+            line("saved", saved or "nothing")
         line("samples", figures.count(len(state.samples)))
         if state.scores:
             line(
@@ -212,13 +225,14 @@ class RunsRoom(RunsDeeds):
                 colours.green,
             )
         if state.exported:
-            line("file", text.plain(str(run.path / state.exported)), colours.green)
+            line("file", text.plain(state.exported), colours.green)
         for consumer, pair in state.verified.items():
             good = pair[0] == pair[1]
             line(
                 "", f"{text.plain(consumer)} {pair[0]}/{pair[1]} keys", colours.green if good else colours.red
             )
-        line("folder", text.plain(run.path))
+        inside = run.path.is_relative_to(self.studio.root)
+        line("folder", text.plain(run.path.relative_to(self.studio.root) if inside else run.path))
         return rows
 
     # actions
@@ -284,34 +298,6 @@ class RunsRoom(RunsDeeds):
             self.studio.release_run(current[0])
         elif current is not None:
             self.studio.resume_run(current[0])
-
-    def action_export(self) -> None:
-        """Export in a process of its own: the same command scripts use."""
-        current = self._current()
-        if current is None:
-            return
-        folder = str(current[0].path)
-        self.notify("Exporting…", timeout=2)
-
-        def work(post: Post, _gone: Gone) -> None:
-            import json
-            import subprocess
-
-            command = [sys.executable, "-m", "loratui", "export", folder, "--json"]
-            done = subprocess.run(
-                command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-            )
-            try:
-                file = json.loads(done.stdout)["file"]
-            except (ValueError, KeyError, TypeError):
-                post(Said("The export failed.", done.stderr.strip()[-400:], "error"))
-                return
-            if done.returncode:
-                post(Said(f"Exported, but it does not load everywhere: {file}", "", "warning"))
-            else:
-                post(Said(f"Exported and checked: {file}"))
-
-        self.studio.in_thread(work, "export", exclusive=False)
 
     def action_stop(self) -> None:
         """Ask, then ask the job to stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from loratui.runs.state import ENDED
 from loratui.ui import figures
 from loratui.ui.messages import Said
 from loratui.ui.panels.queue import QueuePanel
+from loratui.ui.screens.choose import Choice, ChooseDialog, Option
 from loratui.ui.screens.confirm import ConfirmDialog
 from loratui.ui.screens.lines import RowsDialog
 from loratui.ui.screens.room import Room
@@ -272,6 +274,54 @@ class RunsDeeds(Room):
             post(Open(dialog, then))
 
         self.studio.in_thread(work, "prune", self)
+
+    def action_export(self) -> None:
+        """Ask for format and checkpoint, then export."""
+        current = self.under_cursor()
+        if current is None:
+            return
+        run, state = current
+        options = [
+            Option("kohya", "kohya", "the newest, for ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers"),
+            Option("peft", "peft", "the newest, for diffusers and PEFT"),
+        ]
+        for checkpoint in reversed(state.checkpoints):
+            step = figures.count(checkpoint.step)
+            options += [
+                Option(f"{kind} {checkpoint.step}", f"{kind}, step {step}", "that checkpoint")
+                for kind in ("kohya", "peft")
+            ]
+
+        def chosen(choice: Choice | None) -> None:
+            if choice is not None:
+                kind, _, step = choice.value.partition(" ")
+                self._export(run, kind, step)
+
+        self.app.push_screen(ChooseDialog("export", options, "enter writes, esc leaves"), chosen)
+
+    def _export(self, run: RunDir, kind: str, step: str) -> None:
+        """Export in a process of its own: the same command scripts use."""
+        command = [sys.executable, "-m", "loratui", "export", str(run.path), "--format", kind, "--json"]
+        command += ["--step", step] if step else []
+        self.notify("Exporting…", timeout=2)
+
+        def work(post: Post, _gone: Gone) -> None:
+            import subprocess
+
+            done = subprocess.run(
+                command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            )
+            try:
+                file = json.loads(done.stdout)["file"]
+            except (ValueError, KeyError, TypeError):
+                post(Said("The export failed.", done.stderr.strip()[-400:], "error"))
+                return
+            if done.returncode:
+                post(Said(f"Exported, but it does not load everywhere: {file}", "", "warning"))
+            else:
+                post(Said(f"Exported and checked: {file}"))
+
+        self.studio.in_thread(work, "export", exclusive=False)
 
 
 def _prune(found: list[Any]) -> str:

@@ -21,7 +21,7 @@ ACTIONS: tuple[Action, ...] = (
         "runs.discard", "d", "discard", "remove", "Move this run to the trash; a waiting one leaves the queue"
     ),
     Action("runs.prune", "P", "prune", "disk…", "What the runs take, and what old states would free"),
-    Action("runs.export", "E", "export", "export", "Write the LoRA file of this run and check that it loads"),
+    Action("runs.export", "E", "export", "export…", "Write a LoRA file of this run, and check that it loads"),
     Action("runs.samples", "S", "samples", "samples", "See the samples of this run", show=False),
 )
 QUEUE_KEYS = frozenset({"hold", "queue_move"})
