@@ -22,7 +22,7 @@ from loratui.runs.snapshot import ending, replace_file
 
 FORMAT = 1
 """Raised when curves come to mean something else."""
-PIECE = 1 << 18
+PIECE = 1 << 19
 WORTH = 1 << 20
 """Bytes read beyond a cache that are worth a new one."""
 _KEPT = 48

@@ -13,11 +13,19 @@ from loratui.runs.events import NON_FINITE, Event, decode_line, sound
 from loratui.runs.fold import SMOOTHING
 from loratui.runs.series import Series, Smoothed
 
-PARTS = ("data", "compute", "optimizer", "io")
+PARTS = ("data", "optimizer")
+"""The parts of a step that have a curve; forward and backward are what is left."""
 _NAMES = ("loss", "validation", "grad_norm", "speed", "memory")
 _CURVED = frozenset({"opened", "validation", "quarters", "memory", "step"})
 _STEP = b'"kind":"step"'
 _LARGEST = 2**53
+
+
+class _Times(msgspec.Struct, gc=False):
+    """Seconds of the parts that have a curve."""
+
+    data: float | None = None
+    optimizer: float | None = None
 
 
 class _Step(msgspec.Struct, gc=False):
@@ -31,7 +39,7 @@ class _Step(msgspec.Struct, gc=False):
     lr: dict[str, float] | float | None = None
     grad_norm: float | str | None = None
     step_s: float | None = None
-    times: dict[str, float] | None = None
+    times: _Times | None = None
 
 
 _decoder = msgspec.json.Decoder(_Step)
@@ -148,8 +156,9 @@ class Curves:
         _extend(self.speed, xs, [s.step_s for s in kept], ts)
         for group, rates in _columns([_rates(s) for s in kept]).items():
             _extend(self.lr.setdefault(group, Series()), xs, rates, ts)
-        for part, seconds in _columns([s.times or {} for s in kept]).items():
-            if part in PARTS:
+        for part in PARTS:
+            seconds = [None if s.times is None else getattr(s.times, part) for s in kept]
+            if seconds.count(None) < len(seconds):
                 _extend(self.parts.setdefault(part, Series()), xs, seconds, ts)
 
     def series(self) -> Iterator[Series]:

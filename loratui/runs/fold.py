@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from operator import mul
 from typing import Any, cast, get_args
 
 import msgspec
@@ -222,9 +223,10 @@ def _speed(state: RunState, event: Event, stands_for: int) -> None:
             [float(stands_for), step_s, _seconds(event.get("images"))],
         ]
     if memo.recent:
-        count = sum(n for n, _, _ in memo.recent)
-        seconds = sum(n * s for n, s, _ in memo.recent)
-        pictures = sum(n * images for n, _, images in memo.recent)
+        counts, lasted, images = zip(*memo.recent, strict=True)
+        count = sum(counts)
+        seconds = sum(map(mul, counts, lasted))
+        pictures = sum(map(mul, counts, images))
         state.step_s = seconds / count
         state.images_s = pictures / seconds if pictures else state.images_s
         overhead = memo.overhead_s / memo.overhead_steps if memo.overhead_steps >= 1 else 0.0

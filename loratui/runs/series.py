@@ -14,7 +14,7 @@ from operator import le
 from typing import Any
 
 MOST = 2048
-"""Points of a series before neighbours are joined; at least half of them stay."""
+"""Points of a series before neighbours are joined; a quarter of them stays at least."""
 TAIL = 8192
 """Newest points that are kept one by one beside the buckets."""
 _BULK = 256
@@ -135,7 +135,7 @@ class Series:
         return end
 
     def _join(self) -> None:
-        """Double the buckets until half of the room is free."""
+        """Make the buckets four times as wide, or as wide as leaves three quarters of the room free."""
         if self.tail is None:
             self.tail = Series()
             for name in _COLUMNS:
@@ -144,7 +144,7 @@ class Series:
         self.generation += 1
         xs, count = old["xs"], len(old["xs"])
         span = xs[-1] - xs[0]
-        self.width = max(1, self.width * 2, 1 << max(0, math.ceil(math.log2(max(1.0, span / (MOST // 2))))))
+        self.width = max(1, self.width * 4, 1 << max(0, math.ceil(math.log2(max(1.0, span / (MOST // 4))))))
         for name in _COLUMNS:
             setattr(self, name, array("d"))
         at = 0

@@ -116,7 +116,7 @@ def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> No
             post(CurvesProgress(run, at / end))
             if fresh or watch.state.state != before_state:
                 post(RunSeen(run, frozen(watch.state), fresh))
-        time.sleep(0.0005)  # the keys get their turn
+        time.sleep(0.0002)  # the keys get their turn
         return not cancelled()
 
     _, offset = curve_cache.read(run, curves, offset, end, between)
