@@ -190,7 +190,8 @@ async def test_a_run_is_exported_again_in_a_format_and_of_a_step(
         await until(pilot, lambda: len(app.runs) == 1 and "score" in text_of(app) and "0.97" in text_of(app))
         await pilot.press("E")
         await pilot.press(*"peft", "space", "4", "enter")
-        await until(pilot, lambda: "Exported and checked" in text_of(app))
+        await until(pilot, lambda: asked)
+        await until(pilot, lambda: any("Exported and checked" in n.message for n in app._notifications))
     assert asked[0][2:] == [
         "loratui", "export", str(writer.run.path), "--format", "peft", "--json", "--step", "4",
     ]  # fmt: skip
