@@ -19,7 +19,7 @@ OPTIONAL: dict[str, str] = {
     "pytorch-optimizer": "Lion, CAME and any optimizer of its list",
     "open_clip_torch": "CoCa and CLIP captioners",
     "onnxruntime": "the WD taggers",
-    "opencv-python-headless": "crops about faces",
+    "opencv-python-headless": "crops about faces, size of faces",
 }
 """Package -> what it brings."""
 _SECONDS = 120.0

@@ -375,12 +375,14 @@ def _note(args: argparse.Namespace, collection: Collection, rows: list[PictureRo
 def run_audit(args: argparse.Namespace, out: Output) -> int:
     """List findings; exit 0 also when there are some: finding them is the job."""
     from loratui.dataset.tokens import count_tokens
-    from loratui.project.findings import measure, project_findings
+    from loratui.project.findings import is_of_faces, measure, project_findings
 
     collection = collection_at(args.dir, out)
     try:
         if not args.captions:
-            measure(collection, lambda done, of: out.progress(f"measuring  {done}/{of}"))
+            measure(
+                collection, lambda done, of: out.progress(f"measuring  {done}/{of}"), is_of_faces(collection)
+            )
             out.end_progress()
         rows = collection.rows()
         found = project_findings(collection, rows, count_tokens())

@@ -78,6 +78,21 @@ class Crop:
         """Left and right exchanged; the box goes along."""
         return replace(self, frame=self.frame.mirrored())
 
+    def about(self, face: Box, heights: float = 3.0) -> Crop:
+        """The box about a face, so many faces high, in the shape of the bucket and not beyond the picture.
+
+        Args:
+            face: in fractions of the turned picture.
+            heights: height of the box in heights of the face.
+        """
+        full = largest(*self.size, self.bucket.size)
+        by = min(1.0, heights * (face[3] - face[1]) / (full[3] - full[1]))
+        box = resized(full, by)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        # a little below its middle: shoulders belong to it more than what is above the hair
+        down = (face[1] + face[3]) / 2 + 0.25 * (face[3] - face[1])
+        return self._with(moved(box, (face[0] + face[2]) / 2 - x, down - y))
+
     def automatic(self) -> Crop:
         """The bucket chooses what is kept, as without a crop by hand."""
         return self._with(None)

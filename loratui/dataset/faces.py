@@ -49,10 +49,15 @@ def named(path: Path, width: int, height: int, frame: Frame) -> Box | None:
         return None
     left, top = max(0.0, (x - wide / 2) / width), max(0.0, (y - high / 2) / height)
     right, bottom = min(1.0, (x + wide / 2) / width), min(1.0, (y + high / 2) / height)
-    turned = Frame(box=(left, top, right, bottom))
+    return placed((left, top, right, bottom), frame)
+
+
+def placed(face: Box, frame: Frame) -> Box:
+    """Where a face of the file lies in the turned and mirrored picture."""
+    turned = Frame(box=face)
     for _ in range(frame.turn // 90):
         turned = turned.turned()
-    return turned.mirrored().box if frame.mirror else turned.box
+    return (turned.mirrored().box if frame.mirror else turned.box) or face
 
 
 def seen(image: Image.Image) -> Box | None:

@@ -11,11 +11,12 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loratui.config.colours import WHITE, Paper
+from loratui.dataset import faces
 from loratui.dataset.headers import header_size, problem_of
 from loratui.dataset.measure_pool import Measured, Work, measure_all
 from loratui.dataset.quality import Quality
@@ -30,7 +31,7 @@ _COLUMNS = (
     *("path", "size", "mtime_ns", "width", "height", "frames", "code", "message", "content"),
     *("cap_suffix", "cap_size", "cap_mtime_ns", "caption", "encoding"),
     *("sharpness", "bright_p99", "bright_p5", "aspect", "information", "acuity", "detail"),
-    *("phash", "measured"),
+    *("phash", "measured", "face"),
 )
 _SCHEMA = """
 CREATE TABLE about (version INTEGER NOT NULL, paper TEXT NOT NULL);
@@ -39,7 +40,7 @@ CREATE TABLE pictures (
     code TEXT, message TEXT, content TEXT,
     cap_suffix TEXT, cap_size INTEGER, cap_mtime_ns INTEGER, caption TEXT, encoding TEXT,
     sharpness REAL, bright_p99 REAL, bright_p5 REAL, aspect REAL, information REAL,
-    acuity REAL, detail REAL, phash INTEGER, measured TEXT
+    acuity REAL, detail REAL, phash INTEGER, measured TEXT, face TEXT
 ) WITHOUT ROWID;
 """
 
@@ -64,6 +65,7 @@ class Indexed:
         quality: figures, None when not yet measured or not measurable.
         phash: perceptual hash, None likewise.
         measured: `ok`, the reason why it could not be measured, or empty when it was not tried yet.
+        face: its largest face in fractions of it, empty when it has none, None when that was not looked for.
     """
 
     path: Path
@@ -81,6 +83,14 @@ class Indexed:
     quality: Quality | None
     phash: int | None
     measured: str
+    face: tuple[float, ...] | None = None
+
+    @property
+    def face_share(self) -> float | None:
+        """Height of its largest face as a share of its own; 0 without one, None when not looked for."""
+        if self.face is None:
+            return None
+        return round(self.face[3] - self.face[1], 4) if len(self.face) == 4 else 0.0
 
 
 @dataclass(slots=True)
@@ -332,6 +342,34 @@ class Index:
             ready.close()
             self._db.commit()
 
+    def unlooked(self) -> list[Path]:
+        """Measured pictures whose faces were not looked for; none where no detector is installed."""
+        if not faces.can_see():
+            return []
+        select = "SELECT path FROM pictures WHERE measured = 'ok' AND face IS NULL ORDER BY path"
+        return [Path(os.fsdecode(key)) for (key,) in self._db.execute(select)]
+
+    def look_for_faces(self, workers: int = 0, **limits: Any) -> Iterator[Measured]:
+        """Look for the largest face of each picture, in worker processes, and keep what is found.
+
+        It takes several times as long as `measure`, so it is a pass of its own.
+
+        Args:
+            workers: processes; 0 for one less than there are cores.
+            **limits: `seconds` and `memory` of `measure_all`.
+        """
+        ready = measure_all([Work(p, None, self.paper, True) for p in self.unlooked()], workers, **limits)
+        try:
+            for number, found in enumerate(ready, 1):
+                words = " ".join(f"{x:.4f}" for x in found.face or ())
+                self._db.execute("UPDATE pictures SET face=? WHERE path=?", (words, os.fsencode(found.path)))
+                if number % 50 == 0:
+                    self._db.commit()
+                yield replace(found, face=found.face or ())
+        finally:
+            ready.close()
+            self._db.commit()
+
     def keep(self, found: Measured) -> None:
         """Keep the figures of one picture (the caller commits by `flush`)."""
         q = found.quality
@@ -412,7 +450,7 @@ def _sidecars(folder: str) -> dict[str, os.stat_result]:
 def _indexed(row: tuple[Any, ...]) -> Indexed:
     key, size, mtime_ns, width, height, frames, code, message, content = row[:9]
     suffix, _cap_size, _cap_time, caption, encoding = row[9:14]
-    *figures, phash, measured = row[14:]
+    *figures, phash, measured, face = row[14:]
     path = Path(os.fsdecode(key))
     quality = None if figures[0] is None else Quality(*figures)
     return Indexed(
@@ -431,4 +469,5 @@ def _indexed(row: tuple[Any, ...]) -> Indexed:
         quality,
         None if phash is None else phash & (1 << 64) - 1,
         measured,
+        None if face is None else tuple(float(x) for x in face.split()),
     )

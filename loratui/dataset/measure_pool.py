@@ -37,6 +37,7 @@ class Measured:
         phash: its perceptual hash.
         error: why it could not be decoded, empty otherwise.
         code: short name of the error.
+        face: the largest face in fractions of the picture, empty when there is none; None unless asked for.
     """
 
     path: Path
@@ -44,15 +45,24 @@ class Measured:
     phash: int = 0
     error: str = ""
     code: str = ""
+    face: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A picture to measure, where its thumbnail goes (None for no thumbnail), what shows through it."""
+    """A picture to measure.
+
+    Attributes:
+        path: the picture.
+        thumb: where its thumbnail goes, None for no thumbnail.
+        paper: shows through it.
+        face: look for its largest face, and for nothing else.
+    """
 
     path: Path
     thumb: Path | None = None
     paper: Paper = WHITE
+    face: bool = False
 
 
 def default_workers() -> int:
@@ -117,6 +127,7 @@ class Worker:
 
     def start(self) -> subprocess.Popen[bytes]:
         env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        env["OPENCV_FOR_THREADS_NUM"] = "1"
         env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         command = [sys.executable, "-m", "loratui.dataset.measure_worker", str(self.memory)]
         self.process = subprocess.Popen(
@@ -151,6 +162,8 @@ class Worker:
             number = -(process_gone.returncode or 0) if process_gone is not None else 0
             how = signal.Signals(number).name if number in set(signal.Signals) else "no answer"
             return Measured(work.path, error=f"ended its decoder ({how})", code="crashed-decoder")
+        if "face" in raw:
+            return Measured(work.path, face=tuple(float(x) for x in raw["face"]))
         if "figures" not in raw:
             return Measured(
                 work.path, error=str(raw.get("error", "")), code=str(raw.get("code", "corrupt-image"))
@@ -165,6 +178,7 @@ class Worker:
             "path": os.fsencode(work.path).hex(),
             "thumb": os.fsencode(work.thumb).hex() if work.thumb else "",
             "paper": work.paper,
+            "face": work.face,
         }
         deadline = time.monotonic() + seconds
         try:

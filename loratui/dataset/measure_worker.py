@@ -17,8 +17,10 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from loratui.config.colours import WHITE, Paper, read_paper
+from loratui.dataset import faces
 from loratui.dataset.duplicates import perceptual_hash
 from loratui.dataset.formats import open_image
+from loratui.dataset.framing import PLAIN
 from loratui.dataset.pixels import open_rgb, reason, to_rgb
 from loratui.dataset.quality import measure
 from loratui.errors import DatasetError
@@ -43,6 +45,18 @@ def figures(path: Path, thumb: Path | None = None, paper: Paper = WHITE) -> dict
     if thumb is not None:
         _thumbnail(image, thumb)
     return found
+
+
+def face(path: Path, paper: Paper = WHITE) -> tuple[float, ...]:
+    """The largest face of a picture as it lies in its file, in fractions of it; empty where there is none.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    image, (width, height) = _open(path, paper)
+    if (image.width > image.height) != (width > height):
+        width, height = height, width
+    return faces.named(path, width, height, PLAIN) or faces.seen(image) or ()
 
 
 def _open(path: Path, paper: Paper) -> tuple[Image.Image, tuple[int, int]]:
@@ -77,6 +91,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     path = Path(os.fsdecode(bytes.fromhex(str(request["path"]))))
     thumb = os.fsdecode(bytes.fromhex(str(request.get("thumb", ""))))
     try:
+        if request.get("face"):
+            return {"face": face(path, read_paper(request.get("paper")))}
         return {"figures": figures(path, Path(thumb) if thumb else None, read_paper(request.get("paper")))}
     except MemoryError:
         return {"error": "needs too much memory to decode", "code": "too-large"}

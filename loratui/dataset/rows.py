@@ -109,6 +109,10 @@ class PictureRow:
         return None if self.known.quality is None else self.known.quality.sharpness
 
     @property
+    def face(self) -> float | None:
+        return self.known.face_share
+
+    @property
     def blur(self) -> bool:
         return self.known.quality is not None and self.known.quality.blurry
 

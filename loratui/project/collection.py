@@ -220,6 +220,10 @@ class Collection:
         """Measure what is not measured yet and make thumbnails, picture by picture as they are ready."""
         yield from self.index.measure(thumbnails=True)
 
+    def look_for_faces(self) -> Generator[Measured, None, None]:
+        """Look for the faces of measured pictures, one by one as they are ready; none without a detector."""
+        yield from self.index.look_for_faces()
+
     def regroup(self) -> tuple[Group, ...]:
         """Find near-duplicates among the pictures that are measured."""
         with self._lock:

@@ -12,12 +12,14 @@ from loratui.dataset.audit import Finding, Text, audit
 from loratui.dataset.framing import Frame, Grids
 from loratui.dataset.query import Node, Not, SortKey, Term
 from loratui.dataset.rows import PictureRow
-from loratui.errors import Severity
+from loratui.errors import LoratuiError, Severity
 from loratui.project.collection import Collection
 
-MEASURED_FIELDS = frozenset({"blur", "sharpness", "dup", "problem"})
+MEASURED_FIELDS = frozenset({"blur", "sharpness", "dup", "problem", "face"})
 """Fields of the filter that are known only after the pictures were measured."""
 _ENLARGED = 2.0
+TINY_FACE_PX = 48
+"""A face that is trained on at less than this height, six cells of the latents, teaches no likeness."""
 _LOOKS: dict[str, str] = {
     "blurry": "look blurred.",
     "dark": "are dark.",
@@ -53,7 +55,7 @@ def find_out(
     """
     asked = (fields_of(node) if node is not None else set()) | {k.field for k in keys}
     if asked & MEASURED_FIELDS:
-        measure(collection, on_progress)
+        measure(collection, on_progress, "face" in asked or ("problem" in asked and is_of_faces(collection)))
     rows = collection.rows()
     if count_tokens is not None and "tokens" in asked:
         for row in rows:
@@ -68,12 +70,36 @@ def find_out(
     return rows
 
 
-def measure(collection: Collection, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Measure what is not measured yet, without thumbnails, and find near-duplicates."""
+def is_of_faces(collection: Collection) -> bool:
+    """Whether the project is to learn a character, so that faces matter."""
+    try:
+        preset = collection.project.load_preset()
+    except LoratuiError:
+        return False
+    return preset is not None and preset.goal == "character"
+
+
+def measure(
+    collection: Collection,
+    on_progress: Callable[[int, int], None] | None = None,
+    faces: bool = False,
+) -> None:
+    """Measure what is not measured yet, without thumbnails, and find near-duplicates.
+
+    Args:
+        collection: of the project.
+        on_progress: called with (done, of), and again from 0 while faces are looked for.
+        faces: look for them, too, where a detector is installed.
+    """
     total = len(collection.index.unmeasured())
     for done, _ in enumerate(collection.index.measure(), 1):
         if on_progress is not None:
             on_progress(done, total)
+    if faces:
+        total = len(collection.index.unlooked())
+        for done, _ in enumerate(collection.look_for_faces(), 1):
+            if on_progress is not None:
+                on_progress(done, total)
     collection.regroup()
 
 
@@ -88,6 +114,8 @@ def project_findings(
     ]
     found = [*audit(texts, collection.project.trigger, count_tokens), *_files(rows)]
     found += [*_looks(rows), *_doubles(collection, rows), *_small(collection, rows)]
+    if is_of_faces(collection):
+        found += _tiny_faces(collection, rows)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda f: (order[f.severity], -f.share, f.code))
 
@@ -160,6 +188,24 @@ def _small(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
             hit += [row] if known[key] >= _ENLARGED else []
     message = f"{len(hit)} are small for their bucket: enlarged {_ENLARGED:g} times or more."
     return [_finding("small-image", "warning", message, hit, rows)] if hit else []
+
+
+def _tiny_faces(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
+    """Pictures of a character whose face is too small to be learned, at the size they are trained at."""
+    grids = Grids(collection.data)
+    hit = []
+    for row in rows:
+        if not row.face or not row.width or not row.height:
+            continue
+        bucket = grids.buckets(row.width, row.height, row.frame)[-1]
+        across = bucket.scaled[0] if row.frame.turn in {90, 270} else bucket.scaled[1]
+        hit += [row] if row.face * across < TINY_FACE_PX else []
+    if not hit:
+        return []
+    message = f"{len(hit)} have a face of less than {TINY_FACE_PX} px where they are trained."
+    # some whole figures belong into a set; when most are, the face is not learned
+    severity: Severity = "warning" if 2 * len(hit) > sum(bool(row.face) for row in rows) else "info"
+    return [_finding("tiny-face", severity, message, hit, rows)]
 
 
 def _finding(

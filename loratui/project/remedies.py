@@ -31,6 +31,7 @@ _TITLES: dict[str, str] = {
     "similar-captions": "captions much alike",
     "similar-pictures": "pictures that look alike",
     "small-image": "small for their bucket",
+    "tiny-face": "tiny faces",
     "too-many-tokens": "captions too long to be read",
     "trigger-missing": "trigger missing",
     "trigger-misspelt": "trigger misspelt",
@@ -55,6 +56,8 @@ _ADVICE: dict[str, str] = {
     "similar-captions": "Look whether the pictures differ in more than the captions say.",
     "similar-pictures": "Look at them side by side; a series of nearly the same picture counts too much.",
     "small-image": "They are enlarged and teach softness. Find larger ones or train at less resolution.",
+    "tiny-face": "A face of so few px teaches no likeness. Crop closer (C, then f takes the face) or add "
+    "pictures from nearer; some whole figures are right.",
     "too-many-tokens": "What comes after 75 tokens is not read by CLIP. Put what matters first, or shorten.",
     "trigger-misspelt": "Look whether it is meant. If so, rename it to the trigger.",
     "trigger-position": "Some trainers keep the first tags in place when they shuffle; put it first in all.",

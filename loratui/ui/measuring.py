@@ -70,8 +70,25 @@ class Measuring:
                 collection.regroup()
             self._grouped = stamp
             self._library.studio.call_later(self._library.take_groups, collection.alike)
+        self._faces(collection, stop)
         if not stop.is_set():
             self._library.studio.call_later(self._ended)
+
+    def _faces(self, collection: Collection, stop: threading.Event) -> None:
+        """Last and longest, where a detector is installed; nothing waits for it."""
+        if stop.is_set():
+            return
+        ready, told, fresh = collection.look_for_faces(), time.monotonic(), []
+        for found in ready:
+            if stop.is_set():
+                break
+            fresh.append(found)
+            if time.monotonic() - told > _TELL_S:
+                self._tell(stop, 1, 1, fresh)
+                told, fresh = time.monotonic(), []
+        ready.close()
+        if fresh and not stop.is_set():
+            self._tell(stop, 1, 1, fresh)
 
     def _tell(self, stop: threading.Event, done: int, of: int, found: Sequence[Measured] = ()) -> None:
         def take() -> None:

@@ -73,7 +73,10 @@ class Shelf:
         self.measured = set()
         for one in found:
             row = self._by_path.get(one.path)
-            if row is not None:
+            if row is not None and one.face is not None:
+                self.measured.add(one.path)
+                row.known = replace(row.known, face=one.face)
+            elif row is not None:
                 self.measured.add(one.path)
                 error = one.error or "ok"
                 row.known = replace(row.known, quality=one.quality, phash=one.phash or None, measured=error)

@@ -106,6 +106,7 @@ TABLE = [
     ("dup", "dup:>1", "cd"),
     ("dup", "dup:yes", "cd"),
     ("sharpness", "sharpness:<0.29", "e"),
+    ("face", "face:>0.1", ""),  # no detector, or no face
     ("blur", "blur:yes", "e"),
     ("blur", "blur:no", "abcdf"),
     ("mask", "mask:yes", "a"),

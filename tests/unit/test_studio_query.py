@@ -51,6 +51,7 @@ class FakeRow:
     repeats: int | None = 1
     dup: int | None = 0
     sharpness: float | None = None
+    face: float | None = None
     blur: bool = False
     mask: bool = False
     framed: bool = False
@@ -122,6 +123,8 @@ def slow(node: Node, r: FakeRow) -> bool:
             if node.op == "is"
             else any(slow_text(node, p, True) for p in r.problems)
         )
+    if node.field == "bucket" and node.op != "is":
+        return any(slow_text(node, b, True) for b in r.bucket.split())  # one at each resolution
     w, h = r.width, r.height
     derived: dict[str, Any] = {
         "tags": len(r.tag_list),
@@ -211,7 +214,7 @@ rows = st.builds(
     name=literals,
     caption=literals,
     tag_list=st.lists(literals, max_size=3),
-    bucket=st.sampled_from(["512x512", "512x768", ""]),
+    bucket=st.sampled_from(["512x512", "512x768", "512x512 768x768", ""]),
     problems=st.lists(st.sampled_from(["blurry", "a", "b"]), max_size=2),
     tokens=maybe,
     width=maybe,
@@ -219,6 +222,7 @@ rows = st.builds(
     size=maybe,
     score=st.one_of(st.none(), st.sampled_from([0.0, 0.004, 0.006, 1.0]), st.floats(0, 1)),
     sharpness=st.one_of(st.none(), st.floats(0, 2)),
+    face=st.one_of(st.none(), st.sampled_from([0.0, 1.0]), st.floats(0, 1)),
     source=literals,
     kind=st.sampled_from(["tags", "prose"]),
     repeats=st.integers(0, 3),

@@ -54,6 +54,7 @@ _ROWS: tuple[Field, ...] = (
     Field("repeats", "number", "how often the picture counts in an epoch"),
     Field("dup", "number", "pictures in its group of near-duplicates, 0 when it stands alone"),
     Field("sharpness", "number", "0 to about 1; under 0.29 counts as blurred", exact=False),
+    Field("face", "number", "height of the largest face, 0 to 1 of the picture's; 0 for none", exact=False),
     Field("blur", "flag", "counts as blurred, by sharpness or by the width of its edges"),
     Field("mask", "flag", "has a mask"),
     Field("framed", "flag", "turned, mirrored or cropped by hand"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -13,7 +13,7 @@ from textual.content import Content
 
 from loratui.dataset.buckets import Size, buckets_of
 from loratui.dataset.cropping import Crop
-from loratui.dataset.framing import Frame, with_box
+from loratui.dataset.framing import Box, Frame, with_box
 from loratui.dataset.masks import Mask
 from loratui.dataset.rows import PictureRow
 from loratui.errors import LoratuiError
@@ -56,6 +56,7 @@ class CropRoom(Room):
         Action("crop.mirror", "m", "mirror", "mirror", "Exchange left and right"),
         Action("crop.sight", "w", "sight", "as trained", "Show exactly the pixels the trainer sees, or all"),
         Action("crop.automatic", "c", "automatic", "automatic", "Let the bucket choose the crop again"),
+        Action("crop.face", "f", "face", "face", "Lay the crop about the face, where one was found"),
         Action("crop.plain", "x", "plain", "reset", "Neither crop nor turn nor mirroring"),
         Action("crop.alpha", "a", "alpha", "alpha mask", "Use the alpha channel as the mask, or not"),
         Action("crop.next", "n,right_square_bracket", "go(1)", "next", "Keep this, on to the next picture",
@@ -247,6 +248,24 @@ class CropRoom(Room):
     def action_automatic(self) -> None:
         """No box by hand."""
         self._set(self.crop.automatic())
+
+    def action_face(self) -> None:
+        """Head and shoulders, in the shape of the bucket."""
+        from loratui.dataset import faces
+
+        known, frame = self._row.known, self.crop.frame
+        if known.face is None:
+            face = faces.named(known.path, known.width, known.height, frame)
+        else:
+            face = faces.placed(cast(Box, known.face), frame) if known.face else None
+        if face is not None:
+            self._set(self.crop.about(face))
+        elif known.face is None and not faces.can_see():
+            self.notify(f"Faces are found by a package: pip install '{faces.PACKAGE}'.")
+        elif known.face is None:
+            self.notify("Its face is still being looked for.")
+        else:
+            self.notify("No face was found in this picture.")
 
     def action_plain(self) -> None:
         """As it lies in the file."""

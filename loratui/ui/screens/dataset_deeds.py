@@ -160,11 +160,11 @@ class DatasetDeeds(DatasetFrames):
                 self.app.call_later(dialog.progress, done, of)
 
         def work(post: Post, gone: Gone) -> None:
-            from loratui.project.findings import measure, project_findings
+            from loratui.project.findings import is_of_faces, measure, project_findings
             from loratui.project.remedies import by_code
 
             try:
-                measure(collection, progress)
+                measure(collection, progress, is_of_faces(collection))
                 count = tokens.count if tokens is not None else None
                 found = tuple(by_code(project_findings(collection, collection.rows(), count)))
             except LoratuiError as error:
