@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from loratui.project.start import Ready
 
 
+GOALS = ("character", "style", "object", "concept", "clothing", "one-image")
+
+
 def add(commands: Any) -> None:
     """Register the commands."""
     new = commands.add_parser(
         "new",
         help="make a project",
-        description="Make a project in DIR. Pictures that lie in DIR already are used where they are.",
+        description="Make a project in DIR. Pictures that lie in DIR already are used where they are. With "
+        "--goal or --card, preset, trigger and settings are proposed as in the app's wizard.",
     )
     new.add_argument("dir", metavar="DIR")
     new.add_argument(
@@ -31,6 +35,8 @@ def add(commands: Any) -> None:
     new.add_argument("--trigger", default="", metavar="T", help="the words that stand for what is learned")
     new.add_argument("--images", metavar="SRC", help="folder, zip or tar of pictures; they are copied")
     new.add_argument("--preset", default="", metavar="P", help="the preset its runs start from")
+    new.add_argument("--goal", metavar="G", choices=GOALS, help=f"what it shall learn: {', '.join(GOALS)}")
+    new.add_argument("--card", metavar="C", help="what it will run on: memory in GiB, as in 12, or cpu")
     new.add_argument("--name", default="", metavar="N", help="default: the folder's name")
     new.add_argument("--json", action="store_true", help="print the result as JSON")
     new.set_defaults(run=run_new)
@@ -61,6 +67,10 @@ def add(commands: Any) -> None:
 
 def run_new(args: argparse.Namespace, out: Output) -> int:
     """Make a project."""
+    if args.goal or args.card:
+        from loratui.cli.proposing import run_proposed
+
+        return run_proposed(args, out)
     from loratui.config.presets import load_preset
     from loratui.families.detect import detect, locate
     from loratui.project import Project

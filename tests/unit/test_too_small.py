@@ -12,11 +12,13 @@ import pytest
 from app_kit import project, sdxl_file
 
 from loratui import cli
+from loratui.cli import projects
 from loratui.config.load import as_dict
 from loratui.errors import RunError
 from loratui.plan import cards
 from loratui.plan.cards import Card
-from loratui.project import start
+from loratui.project import Project, start
+from loratui.project.recommending import GOALS
 from loratui.ui import machine
 from loratui.ui.app import LoratuiApp
 from loratui.ui.drafts import written
@@ -108,3 +110,25 @@ async def test_in_the_room(root: Path, launched: list[Any]) -> None:
         await until(pilot, lambda: launched)
         taken = as_dict(launched[0])
         assert {path: written(taken[path]) for path in room.draft.edits} == room.draft.edits
+
+
+def test_new_proposes_what_fits(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The wizard's proposal on the command line: a preset by base, goal and card, and what fits it."""
+    pictures = root / "dataset"
+    base = tmp_path / "base.safetensors"
+    made = tmp_path / "new"
+    command = ["new", str(made), "--base", str(base), "--images", str(pictures), "--goal", "style", "--json"]
+    assert cli.main([*command, "--card", "8G"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["preset"] == "sdxl-style" and found["images"] == 3 and found["trigger"].endswith(" style")
+    assert 0 < found["plan"]["memory"]["total_gib"] <= 0.95 * SMALL_GIB and found["changes"]
+    project_ = Project.open(made)
+    assert dict(project_.overrides) == found["changes"] and project_.preset == "sdxl-style"
+    assert cli.main(["plan", str(made), "--json"]) == 0
+    capsys.readouterr()
+    assert cli.main([*command, "--card", "8"]) == 2  # there is a project now
+    assert "is a project already" in capsys.readouterr().err
+    command[1] = str(tmp_path / "other")
+    assert cli.main([*command, "--card", "enormous"]) == 2
+    assert "memory in GiB" in capsys.readouterr().err and not (tmp_path / "other").exists()
+    assert [goal.replace("-", " ") for goal in projects.GOALS] == list(GOALS)
