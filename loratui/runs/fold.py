@@ -151,7 +151,7 @@ def _process(state: RunState, event: Event) -> None:
 
 def _state(state: RunState, event: Event) -> None:
     name = event.get("state")
-    if name not in _STATES:
+    if not isinstance(name, str) or name not in _STATES:
         key = f"state {name}"
         state.unknown_kinds[key] = state.unknown_kinds.get(key, 0) + 1
         return
