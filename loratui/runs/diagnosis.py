@@ -101,8 +101,8 @@ def why_ended(state: RunState, run: RunDir | None = None) -> Finding | None:
     elif state.state == "crashed" and "SIGKILL" in message:
         code = "killed"
         advice = (
-            "Something sent SIGKILL: a scheduler's limit, a container's memory limit, or `kill -9`; `dmesg`"
-            f" and the scheduler's log say which. {_kept(state)}"
+            f"{_kept(state)} What sends SIGKILL is a scheduler's limit, a container's memory limit, or"
+            " `kill -9`; `dmesg` and the scheduler's log say which."
         )
     elif state.state == "crashed" and "native code" in message:
         code = "native-fault"

@@ -93,7 +93,7 @@ class Gpus:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
         except (pynvml.NVMLError, OSError) as error:
-            self.why = f"no NVIDIA driver answers ({error})"
+            self.why = f"no NVIDIA driver ({error})"
             return
         for index in range(count):
             try:

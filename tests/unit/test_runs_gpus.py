@@ -50,7 +50,7 @@ async def shown(state: RunState | None, size: tuple[int, int] = (63, 14), pid: i
         return "\n".join(strip.text.rstrip() for strip in lines)
 
 
-@pytest.mark.parametrize(("fails", "words"), [(NOT_FOUND, "NVML Shared Library"), (0, "knows no GPU")])
+@pytest.mark.parametrize(("fails", "words"), [(NOT_FOUND, "no NVIDIA driver (NVML"), (0, "knows no GPU")])
 async def test_without_a_gpu_the_panel_says_so_and_shows_the_process(
     monkeypatch: pytest.MonkeyPatch, fails: int, words: str
 ) -> None:

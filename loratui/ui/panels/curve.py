@@ -117,6 +117,8 @@ class CurvePanel(Plot, can_focus=True):
                 parts += [("⠶ ", _COLOURS[layer.tint]), f"{text.crop(text.plain(layer.name), 14)}  "]
         if getattr(self, "_rings", False):
             parts.append("○ validation  ")
+        if self.axis.kind in {"epoch", "time"}:
+            parts.append(f"by {self.axis.kind}  ")
         if self.log_scale:
             parts.append(("log", "$accent"))
         if parts and isinstance(parts[-1], str):

@@ -42,6 +42,9 @@ class LogPanel(LogView):
         levels = LEVELS[self._level][1]
         if levels:
             lines = [line for line in lines if line.level in levels]
+        self.empty = (
+            f"No {LEVELS[self._level][0].replace(' and ', ' or ')}; f shows all lines." if levels else ""
+        )
         self.show(lines, total * 8 + self._level)
         self.mark(self.needle)
         self._title()

@@ -116,11 +116,14 @@ def _epoch(state: RunState, width: int, colours: Palette) -> Row:
 
 def _quarters(state: RunState, width: int, colours: Palette) -> Row:
     """The loss of each quarter of the timesteps."""
-    groups: list[Row] = [[("clean ", colours.muted)]]
-    for value in state.quarters:
-        groups[-1].append((figures.loss(value).rjust(6), colours.text))
-        groups.append([])
-    groups[-1] = [("noisy", colours.muted)]
+    if width - _LABEL < 38:  # `.086` is enough to compare
+        short = ["–" if v is None else f"{v:.3f}".removeprefix("0") for v in state.quarters]
+        return _line(
+            "by noise", whole([[(word, colours.text)] for word in short], width - _LABEL, 1), colours
+        )
+    groups: list[Row] = [[("clean", colours.muted)]]
+    groups += [[(figures.loss(value).rjust(6), colours.text)] for value in state.quarters]
+    groups.append([("noisy", colours.muted)])
     return _line("by noise", whole(groups, width - _LABEL, 1), colours)
 
 

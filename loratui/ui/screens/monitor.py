@@ -84,6 +84,15 @@ class MonitorRoom(Views):
     MonitorRoom.-low #machine { border: none; width: 1fr; padding: 0 2; }
     MonitorRoom.-low #newest { border: none; height: 1; padding: 0 1; }
     MonitorRoom.-low #log { height: 6; }
+    MonitorRoom.-charts #top, MonitorRoom.-charts #charts, MonitorRoom.-charts #middle { height: 1fr; }
+    MonitorRoom.-charts #top { min-height: 8; }
+    MonitorRoom.-charts #charts { min-height: 7; }
+    MonitorRoom.-charts #log { height: 6; min-height: 5; }
+    MonitorRoom.-charts.-wide #top, MonitorRoom.-charts.-wide #middle { height: 2fr; }
+    MonitorRoom.-charts.-wide #log { height: 1fr; min-height: 9; }
+    MonitorRoom.-charts.-low #middle { height: 1; min-height: 1; }
+    MonitorRoom.-charts.-low #top, MonitorRoom.-charts.-low #charts { min-height: 5; }
+    MonitorRoom.-charts.-low #log { height: 4; min-height: 3; max-height: 4; }
     MonitorRoom CaptionRun { display: none; }
     MonitorRoom.-caption CaptionRun { display: block; }
     MonitorRoom.-caption #top, MonitorRoom.-caption #charts, MonitorRoom.-caption #newest { display: none; }
@@ -139,6 +148,7 @@ class MonitorRoom(Views):
             if self.captioning != self.has_class("-caption"):
                 self.unzoom()
                 self.set_class(self.captioning, "-caption")
+                self.place_panels()
             if watched is not None and self.captioning:
                 self.query_one(CaptionRun).update(watched.state)
             else:
@@ -195,8 +205,9 @@ class MonitorRoom(Views):
             reason = text.plain(state.reason)
             out.append(("muted", f"stopped at {where}. {reason} r goes on from there.".replace("  ", " ")))
         elif state.state == "paused":
-            reason = text.plain(state.reason)
-            out.append(("amber", f"paused; p lets it go on. {reason} {text.plain(state.advice)}".strip()))
+            why = f"{text.plain(state.reason)} {text.plain(state.advice)}".strip()
+            asked = why.startswith("paused by request")
+            out.append(("amber", "paused; p lets it go on." if asked else f"paused. {why} p lets it go on."))
         elif captions and state.state == "finished":
             out.append(("muted", "finished. enter looks over what it wrote."))
         for found in watched.hindrances[:2]:

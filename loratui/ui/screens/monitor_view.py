@@ -101,6 +101,7 @@ class Views(Controls):
         for name in self.ROWS:
             row = self.query_one(f"#{name}")
             row.set_class(all(child.has_class("-hidden") for child in row.children), "-hidden")
+        self.set_class(not self.query_one("#charts").has_class("-hidden") and not self.captioning, "-charts")
 
     def update_curves(self) -> None:
         """Draw the plots that are seen."""
@@ -133,9 +134,6 @@ class Views(Controls):
         """Steps, epochs, time."""
         self.view.next_axis()
         self.changed()
-        self.notify(
-            f"The plots show {self.view.axis}s." if self.view.axis != "time" else "The plots show time."
-        )
 
     def action_window(self) -> None:
         """The last minutes, or all."""

@@ -46,6 +46,8 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self._lines: Sequence[LogLine] = ()
         self._rows: list[tuple[LogLine, str, bool]] = []
         self._seen = -1
+        self.empty = ""
+        """What is said when there is no line."""
         self.following = True
         self._placing = False
         self.hits: list[int] = []
@@ -122,6 +124,8 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         width = self.scrollable_content_region.width
         base = self.visual_style.rich_style
         index = y + self.scroll_offset.y
+        if not self._rows and y == 0 and self.empty:
+            return strip([(text.crop(self.empty, width), palette(self).muted)], width, base)
         if index >= len(self._rows):
             return Strip.blank(width, base)
         line, words, first = self._rows[index]
