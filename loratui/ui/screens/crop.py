@@ -204,10 +204,9 @@ class CropRoom(Room):
         if self.mask is not None and not self._weighed:
             rows.append([("objective.masked is off", colours.amber)])
         keys = [a for a in self.ACTIONS if a.show][2:]  # those the footer may have no room for
-        if height >= len(rows) + len(keys):
-            rows += [[]] if height > len(rows) + len(keys) else []
-            rows += [[(_key(a).ljust(9), colours.accent), (a.label, colours.muted)] for a in keys]
-        return rows
+        rows += [[]] if height > len(rows) + len(keys) else []
+        rows += [[(_key(a).ljust(9), colours.accent), (a.label, colours.muted)] for a in keys]
+        return rows[:height]
 
     def _masked(self) -> str:
         if self._row.mask is not None and self._row.mask.kind == "file":
