@@ -223,3 +223,36 @@ async def test_more_is_drawn_from_a_checkpoint(tmp_path: Path, monkeypatch: pyte
         (drawn.run.path / drawing.NAME).write_text(json.dumps({"source": writer.run.id}))
         await pilot.press("o")
         await until(pilot, lambda: app.watched is not None and app.watched.run == writer.run)
+
+
+async def test_a_flip_back_decodes_nothing_and_all_fit_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loratui.ui.widgets import image_view
+
+    root = project(tmp_path / "p", 2)
+    writer = a_run(root, 0, 100, 200, 300, 400, ended=True)
+    decoded: list[str] = []
+    real = image_view._decoded
+    monkeypatch.setattr(
+        image_view, "_decoded", lambda path, *rest: (decoded.append(path.parent.name), real(path, *rest))[1]
+    )
+    app = LoratuiApp(root, open_run=str(writer.run.path))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("5")
+        view = None
+        await until(pilot, lambda: isinstance(app.screen, SamplesRoom) and app.screen.grid.sheet.columns)
+        view = app.screen.query_one(ImageView)
+        await until(pilot, lambda: view.image is not None)
+        first = view.image
+        await pilot.press("f")
+        await until(pilot, lambda: view.image is not first)
+        count = len(decoded)
+        for name in ("step-000400", "step-000000") * 3:
+            await pilot.press("f")
+            assert path_of(app).startswith(name) and (view.image is first) == (name == "step-000400")
+        assert len(decoded) == count
+        grid = app.screen.query_one(SampleGrid)
+        assert grid._in_sight()[0] < 5
+        await pilot.press("w")
+        assert grid._in_sight()[0] >= 5 and grid._in_sight()[1] >= 2

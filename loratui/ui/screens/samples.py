@@ -156,6 +156,8 @@ class SamplesRoom(SamplesDeeds):
         )
         rows: list[Row] = [[(part, colours.text)] for part in lines]
         facts: list[Row] = [[("seed ", colours.muted), (str(sample.seed), colours.text)]]
+        if sample.label and sample.step:
+            facts.insert(0, [(f"step {sample.step:,}", colours.text)])
         facts += [[(part, colours.muted)] for part in self.settings_of(sample)]
         if sample.seconds:
             facts.append([(f"drawn in {sample.seconds:.1f} s", colours.muted)])
@@ -211,8 +213,11 @@ class SamplesRoom(SamplesDeeds):
             self.grid.size_by(by)
 
     def action_fit(self) -> None:
-        """The whole picture again."""
-        self.query_one(ImageView).fit()
+        """The whole picture again; in the grid, all pictures in sight."""
+        if self.has_class("-zoom"):
+            self.query_one(ImageView).fit()
+        else:
+            self.grid.fit()
 
     def action_pan(self, right: int, down: int) -> None:
         """Move what is in sight of the zoomed picture."""

@@ -20,7 +20,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("samples.larger", "plus,equals_sign", "size(1)", "larger",
            "Larger pictures; on the page, zoom in"),
     Action("samples.smaller", "minus", "size(-1)", "smaller", "Smaller pictures; or zoom out"),
-    Action("samples.fit", "w", "fit", "whole picture", "Show the whole picture again", show=False),
+    Action("samples.fit", "w", "fit", "all in sight", "Fit all in; or the whole picture", show=False),
     Action("samples.left", "left,h", "move(-1, 0)", "step before", "To the step before", show=False),
     Action("samples.right", "right,l", "move(1, 0)", "next step", "To the next step", show=False),
     Action("samples.up", "up,k", "move(0, -1)", "prompt above", "To the prompt above", show=False),

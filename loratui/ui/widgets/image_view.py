@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +34,7 @@ _idents = count(0x10_00_01)
 _CENTRE = (0.5, 0.5)
 _PAN = 0.25
 """Share of what is in sight that one step moves by."""
+_RECENT = 3
 
 
 _one_at_a_time = threading.Lock()
@@ -97,6 +99,9 @@ class ImageView(Widget):
         self._made: _Made | None = None
         """The picture as it is drawn, made by the thread that decoded it, and for what."""
         self._strips: list[Strip] | None = None
+        self._recent: OrderedDict[tuple[Any, ...], tuple[Image, float, _Made]] = OrderedDict()
+        """The last few as they were drawn, to go back and forth between them at once."""
+        self._variants = False
         self._left = 0
         self._timer: Timer | None = None
         self._stored: dict[tuple[Any, ...], int] = {}
@@ -129,11 +134,26 @@ class ImageView(Widget):
             return
         if path != self.path and not keep_zoom:
             self._fit()
-        self.path, self.shown, self.box = path, shown, box
+        self.path, self.shown, self.box, self._variants = path, shown, box, keep_zoom
+        if keep_zoom and self._take_recent():
+            return
         if path is None:
             self._image = None
             self._again()
         self._load_soon(at_once)
+
+    def _take_recent(self) -> bool:
+        """Show a variant that was drawn a moment ago, in this very frame; whether there is one."""
+        found = self._recent.get((self._asked(), self._place(), self.box))
+        if found is None:
+            return False
+        if self._timer is not None:
+            self._timer.stop()
+        self.workers.cancel_group(self, "decode")
+        self._image, self._stamp, self._made = found
+        self._painted = (self.box, self._part)
+        self._again()
+        return True
 
     def show_framed(self, path: Path | None, frame: Frame = PLAIN) -> None:
         """Show a picture turned and mirrored, and dark where a crop by hand cuts it off."""
@@ -182,6 +202,12 @@ class ImageView(Widget):
             return
         self._image, self._stamp, self._made = message.image, message.stamp, message.made
         self._painted = (self.box, self._part)
+        if self._variants and message.image is not None and message.made is not None:
+            self._recent[message.asked, message.made[0][0], self.box] = (
+                message.image, message.stamp, message.made,
+            )  # fmt: skip
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
         if message.image is None:
             self.empty = message.problem
         elif self._part == WHOLE:

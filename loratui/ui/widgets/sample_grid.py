@@ -128,6 +128,19 @@ class SampleGrid(Widget, can_focus=True):
         self._into_view()
         self.refresh()
 
+    def fit(self) -> None:
+        """The largest pictures with which all of them are in sight, or the smallest there are."""
+        width, height = self.content_size
+        columns, lines = len(self.sheet.columns), len(self.sheet.lines)
+        fitting = [
+            n for n, cells in enumerate(_SIZES)
+            if columns * (cells + _GAP) - _GAP <= width and 1 + lines * (cells // 2 + 1) <= height
+        ]  # fmt: skip
+        self._zoom = max(fitting, default=0)
+        self._left = self._top = 0
+        self._into_view()
+        self.refresh()
+
     def on_resize(self) -> None:
         """Other pictures may be in sight."""
         self._into_view()
