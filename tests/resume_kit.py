@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,7 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-STEPS = 60
+STEPS = int(os.environ.get("LORATUI_RESUME_STEPS", "60"))
+"""Of each run; fewer for a first look."""
 RANDOM = {
     "optimizer__schedule": "cosine", "optimizer__warmup_steps": 4, "data__flip": True,
     "data__caption_dropout": 0.2, "objective__min_snr_gamma": 5.0, "objective__noise_offset": 0.05,

@@ -20,9 +20,8 @@ def score(training: Any) -> dict[str, float]:
     Returns:
         Shares of pictures with mascot and background, `before` and `after`.
     """
-    from loratui.demo import GUIDANCE_SCALE, RESOLUTION_PX, SAMPLING_STEPS, SCORE_SEEDS, score_prompts
+    from loratui.demo import score_prompts
     from loratui.demo.scorer import score as judge
-    from loratui.train.preview import Request
 
     journal = training.journal
     prompts = score_prompts()
@@ -32,23 +31,31 @@ def score(training: Any) -> dict[str, float]:
     for when in hits:
         for prompt, background in prompts:
             journal.write("progress", what="scoring", done=done, total=total)
-            requests = [
-                Request(
-                    prompt, "", seed, RESOLUTION_PX, RESOLUTION_PX, SAMPLING_STEPS, GUIDANCE_SCALE, "ddim"
-                )
-                for seed in SCORE_SEEDS
-            ]
             if when == "before":
                 with training.adapter.scaled_off():
-                    pictures = training.preview.draw(requests)
+                    pictures = draw(training, prompt)
             else:
-                pictures = training.preview.draw(requests)
+                pictures = draw(training, prompt)
             hits[when] += sum(judge(pictures, [background] * len(pictures)))
             done += 1
     journal.write("progress", what="scoring", done=total, total=total)
-    scores = {when: round(n / (len(prompts) * len(SCORE_SEEDS)), 4) for when, n in hits.items()}
+    asked = total // 2 * len(pictures)
+    scores = {when: round(n / asked, 4) for when, n in hits.items()}
     journal.write("scored", scores=scores)
     return scores
+
+
+def draw(training: Any, prompt: str) -> list[Any]:
+    """Pictures of one prompt, one for each seed of the score, with the adapter as it is."""
+    from loratui.demo import GUIDANCE_SCALE, RESOLUTION_PX, SAMPLING_STEPS, SCORE_SEEDS
+    from loratui.train.preview import Request
+
+    side = RESOLUTION_PX
+    requests = [
+        Request(prompt, "", seed, side, side, SAMPLING_STEPS, GUIDANCE_SCALE, "ddim") for seed in SCORE_SEEDS
+    ]
+    pictures: list[Any] = training.preview.draw(requests)
+    return pictures
 
 
 def main(context: Any) -> None:

@@ -158,12 +158,19 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def prune(self) -> list[Saved]:
-        """Remove all but the newest `keep`, and what broken-off saves left behind; returns what went."""
+        """Remove all but the newest `keep`, and what broken-off saves left behind; returns what went.
+
+        Raises:
+            SaveError: the disk is failing; the newest are untouched.
+        """
         gone = self.all()[self.keep :]
         for saved in gone:
             # Renamed first: a removal that breaks off must not leave half a checkpoint under its name.
             doomed = self.folder / f".pruned-{saved.path.name}-{uuid.uuid4().hex[:8]}"
-            saved.path.rename(doomed)
+            try:
+                saved.path.rename(doomed)
+            except OSError as error:
+                raise _save_error(error, self.folder) from error
         for leftover in (
             p for p in self.folder.glob(".*") if p.name.startswith((".saving-", ".replaced-", ".pruned-"))
         ):
@@ -202,6 +209,8 @@ def load(path: Path) -> Snapshot:
             raise RunError(f"{path.name} has format {manifest['format']}, not {FORMAT}.", "Update loratui.")
         data = {}
         averaged = (TRAINED,) if TRAINED in manifest["sha256"] else ()
+        if set(manifest["sha256"]) != {LORA, OPTIMIZER, STATE, *averaged}:
+            raise RunError(f"{path.name}/{MANIFEST} names other files.", "An older checkpoint is used.")
         for name in (LORA, OPTIMIZER, STATE, *averaged):
             data[name] = (path / name).read_bytes()
             if hashlib.sha256(data[name]).hexdigest() != manifest["sha256"][name]:
@@ -209,6 +218,8 @@ def load(path: Path) -> Snapshot:
                     f"{path.name}/{name} is damaged: its hash differs.", "An older checkpoint is used."
                 )
         state = json.loads(data[STATE])
+        if state["step"] != manifest["step"]:
+            raise RunError(f"{path.name}/{MANIFEST} is of another step.", "An older checkpoint is used.")
         lora, tensors = load_tensors(data[LORA]), load_tensors(data[OPTIMIZER])
         trained = load_tensors(data[TRAINED]) if averaged else {}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -22,30 +22,6 @@ def alphas() -> Tensor:
     return torch.cumprod(1 - beta, 0)
 
 
-def reference_loss(
-    x0: Tensor, eps: Tensor, n: Tensor, t: list[int], answer, prediction: str, gamma: float, offset: float
-):
-    """Sample by sample and scalar by scalar, as the papers write it."""
-    abar = [math.prod(1.0 - b for b in _betas()[: k + 1]) for k in t]
-    total: Tensor | float = 0.0
-    noises, noisy = [], []
-    for b in range(len(t)):
-        e = torch.stack([eps[b, c] + offset * n[b, c] for c in range(eps.shape[1])])
-        noises.append(e)
-        noisy.append(math.sqrt(abar[b]) * x0[b] + math.sqrt(1 - abar[b]) * e)
-    out = answer(torch.stack(noisy))
-    for b in range(len(t)):
-        snr = abar[b] / (1 - abar[b])
-        if prediction == "epsilon":
-            wanted = noises[b]
-            weight = min(snr, gamma) / snr if gamma else 1.0
-        else:
-            wanted = math.sqrt(abar[b]) * noises[b] - math.sqrt(1 - abar[b]) * x0[b]
-            weight = min(snr, gamma) / (snr + 1) if gamma else 1.0
-        total = total + weight * torch.mean((out[b] - wanted) ** 2)
-    return total / len(t)
-
-
 def _betas() -> list[float]:
     low, high = math.sqrt(0.00085), math.sqrt(0.012)
     return [(low + (high - low) * k / 999) ** 2 for k in range(1000)]
@@ -64,35 +40,6 @@ def network():
         weight = layer.lora_B[NAME].weight
         weight.data = torch.randn_like(weight) * 0.1
     return unet, adapter
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize(("gamma", "offset"), [(0.0, 0.0), (5.0, 0.0), (5.0, 0.1)])
-def test_gradients_equal_the_reference(network, prediction: str, gamma: float, offset: float) -> None:
-    unet, adapter = network
-    torch.manual_seed(11)
-    x0 = torch.randn(3, 4, 8, 8, dtype=torch.float64)
-    eps, n = torch.randn_like(x0), torch.randn(3, 4, dtype=torch.float64)
-    text = torch.randn(3, 7, 32, dtype=torch.float64)
-    t = [3, 420, 999]
-    t_B = torch.tensor(t)
-
-    def answer(noisy: Tensor) -> Tensor:
-        return unet(noisy, t_B, text, return_dict=False)[0]
-
-    def gradients(loss: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(loss, adapter.parameters()))
-
-    objective = Objective(alphas(), prediction, gamma, offset)
-    noise = objective.noise(eps, n)
-    ours = objective.loss(answer(objective.diffuse(x0, noise, t_B)), objective.target(x0, noise, t_B), t_B)
-    theirs = reference_loss(x0, eps, n, t, answer, prediction, gamma, offset)
-    assert abs(ours.item() - theirs.item()) <= 1e-12 * abs(theirs.item())
-    got, expected = gradients(ours), gradients(theirs)
-    largest = max(g.abs().max().item() for g in expected)
-    assert largest > 1e-6
-    worst = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))
-    assert worst <= 1e-10 * largest
 
 
 def test_the_schedule_of_the_base_is_the_papers() -> None:
@@ -143,7 +90,10 @@ def scalar_loss(out, x0, eps, t, prediction, rules, abar_of) -> Tensor:
         snr = abar / (1 - abar)
         wanted = eps[b] if prediction == "epsilon" else math.sqrt(abar) * eps[b] - math.sqrt(1 - abar) * x0[b]
         weight = 1.0
-        if rules.get("weighting") == "debiased":
+        if rules.get("min_snr_gamma"):
+            gamma = rules["min_snr_gamma"]
+            weight = min(snr, gamma) / (snr if prediction == "epsilon" else snr + 1)
+        elif rules.get("weighting") == "debiased":
             weight = 1 / math.sqrt(snr)
         elif rules.get("weighting") == "p2":
             weight = 1 / (1 + snr) ** rules["p2_gamma"]
@@ -157,12 +107,13 @@ def scalar_loss(out, x0, eps, t, prediction, rules, abar_of) -> Tensor:
             if rules["huber_schedule"] == "exponential":
                 c = math.exp(math.log(c) * t[b] / 1000)
             elif rules["huber_schedule"] == "snr":
-                c = (1 - c) / (1 + math.sqrt((1 - abar) / abar)) ** 2 + c
+                sigma = math.sqrt((1 - abar) / abar) if abar else math.inf
+                c = (1 - c) / (1 + sigma) ** 2 + c
             each = (2 * c if kind == "huber" else 2) * (torch.sqrt(d**2 + c**2) - c)
         if "mask" in rules:
             m = rules["mask_floor"] + (1 - rules["mask_floor"]) * rules["mask"][b]
             m = m / (sum(m.flatten().tolist()) / m.numel()) if rules["mask_normalize"] else m
-            each = torch.stack([each[ch] * m for ch in range(4)])
+            each = torch.stack([each[ch] * m for ch in range(each.shape[0])])
         total = total + weight * each.mean() * (rules["weight"][b].item() if "weight" in rules else 1.0)
     return total / len(t)
 

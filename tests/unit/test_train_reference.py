@@ -6,11 +6,14 @@ The reference has no peft: it adds (alpha / rank) B A to the weights of a bare n
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from test_train_objective import alphas, reference_loss
+from test_train_objective import _betas, scalar_loss
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -22,7 +25,7 @@ from loratui.train.objective import Objective
 NETWORK = NetworkConfig(rank=4, alpha=2.0, target="full+conv", conv_rank=2, conv_alpha=3.0, text_encoder=True)
 CAPTIONS = ["a red fox", "b"]
 SIZES = ((640, 480), (8, 16), (512, 448))
-T = [17, 801]
+T = [17, 999]
 
 
 def gradients(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
@@ -49,8 +52,18 @@ def condition(
     }  # fmt: skip
 
 
-def reference(family: str, base: Path, tensors: dict[str, Tensor], slots, x0, eps, n, dtype, gamma, offset):
-    """(loss, gradients by name and part) of the straight implementation."""
+def schedule(zero_terminal: bool) -> list[float]:
+    """abar_t as Ho et al. 2020 define it; stretched to end in 0 by algorithm 1 of Lin et al. 2023."""
+    table = [math.prod(1.0 - b for b in _betas()[: k + 1]) for k in range(1000)]
+    if not zero_terminal:
+        return table
+    root = [math.sqrt(a) for a in table]
+    return [((r - root[-1]) * root[0] / (root[0] - root[-1])) ** 2 for r in root]
+
+
+def reference(family: str, base: Path, tensors: dict[str, Tensor], slots, x0, eps, n, case: Case):
+    """(loss, gradients by name and part) of the straight implementation, in float64."""
+    dtype = torch.float64
     kind = load_family(family)
     parts = kind.load(base, torch.float32)
     hosts = {"lora_unet": parts.denoiser.to(dtype)}
@@ -81,18 +94,51 @@ def reference(family: str, base: Path, tensors: dict[str, Tensor], slots, x0, ep
             {"added_cond_kwargs": added, "return_dict": False},
         )[0]  # fmt: skip
 
-    loss = reference_loss(
-        x0.to(dtype), eps.to(dtype), n.to(dtype), T, answer, parts.prediction, gamma, offset
-    )
+    abar = schedule(case.zero_terminal)
+    noise = torch.stack([eps[b] + case.offset * n[b][:, None, None] for b in range(len(T))])
+    noisy = [math.sqrt(abar[t]) * x0[b] + math.sqrt(1 - abar[t]) * noise[b] for b, t in enumerate(T)]
+    prediction = case.prediction or parts.prediction
+    loss = scalar_loss(answer(torch.stack(noisy)), x0, noise, T, prediction, case.rules, abar)
     return loss, dict(zip(leaves, gradients(loss, list(leaves.values())), strict=True))
 
 
-@pytest.mark.parametrize(("gamma", "offset"), [(0.0, 0.0), (5.0, 0.1)])
+@dataclass(frozen=True)
+class Case:
+    """One objective: rules of `scalar_loss`, and what they do not cover."""
+
+    rules: dict[str, Any] = field(default_factory=dict)
+    offset: float = 0.0
+    prediction: str = ""
+    zero_terminal: bool = False
+
+
+MASK = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64).round()
+CASES = {
+    "plain": Case(),
+    "min-SNR, noise offset": Case({"min_snr_gamma": 5.0}, offset=0.1),
+    "v": Case({"min_snr_gamma": 5.0}, prediction="v_prediction"),
+    "zero-terminal SNR": Case(prediction="v_prediction", zero_terminal=True),
+    "zero-terminal SNR, min-SNR": Case(
+        {"min_snr_gamma": 5.0}, prediction="v_prediction", zero_terminal=True
+    ),
+    "Huber": Case({"kind": "huber", "huber_c": 0.1, "huber_schedule": "snr"}),
+    "masked": Case({"mask": MASK, "mask_floor": 0.1, "mask_normalize": True}),
+    "prior preservation": Case({"weight": torch.tensor([1.0, 0.4], dtype=torch.float64)}),
+}  # fmt: skip
+
+
+TWICE = {"v", "zero-terminal SNR, min-SNR"}
+"""Cases that others come near to."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] if n in TWICE else []) for n in CASES]
+)
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_gradients_equal_the_straight_implementation(
-    family: str, gamma: float, offset: float, request: pytest.FixtureRequest
+    family: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    base = request.getfixturevalue(f"tiny_{family}")
+    base, case = request.getfixturevalue(f"tiny_{family}"), CASES[name]
     kind = load_family(family)
     parts = kind.load(base, torch.float32)
     adapter = Adapter(kind, parts, NETWORK, seed=3)
@@ -103,23 +149,29 @@ def test_gradients_equal_the_straight_implementation(
     slots = [(s.name, s.host, s.module) for s in adapter.slots]
     x0, eps = (torch.randn(2, 4, 8, 8, dtype=torch.float64) for _ in range(2))
     n = torch.randn(2, 4, dtype=torch.float64)
+    table = torch.tensor(schedule(case.zero_terminal), dtype=torch.float64)
+    rules = {k: v for k, v in case.rules.items() if k not in {"mask", "weight"}}
 
     def ours(dtype: torch.dtype) -> Tensor:
         for network in (parts.denoiser, *parts.text_encoders.values()):
             network.to(dtype)
-        objective = Objective(alphas().to(dtype), parts.prediction, gamma, offset)
+        objective = Objective(
+            table.to(dtype), case.prediction or parts.prediction, noise_offset=case.offset, **rules
+        )
         noise = objective.noise(eps.to(dtype), n.to(dtype))
         t_B = torch.tensor(T)
         sizes = {k: torch.stack([v] * 2) for k, v in kind.size_condition(*SIZES).items()}
         known = kind.encode_batch(parts, CAPTIONS) | sizes
         answer = kind.predict(parts, objective.diffuse(x0.to(dtype), noise, t_B), t_B, known)
-        return objective.loss(answer, objective.target(x0.to(dtype), noise, t_B), t_B)
+        target = objective.target(x0.to(dtype), noise, t_B)
+        mask, weight = (case.rules[k].to(dtype) if k in case.rules else None for k in ("mask", "weight"))
+        return objective.losses(answer, target, t_B, mask, weight).mean()
 
     loss32 = ours(torch.float32)
     loss = ours(torch.float64)
     found = dict(zip([n for n in tensors if not n.endswith("alpha")],
                      gradients(loss, adapter.parameters()), strict=True))  # fmt: skip
-    wanted_loss, wanted = reference(family, base, tensors, slots, x0, eps, n, torch.float64, gamma, offset)
+    wanted_loss, wanted = reference(family, base, tensors, slots, x0, eps, n, case)
     assert abs(loss.item() - wanted_loss.item()) <= 1e-12 * abs(wanted_loss.item())
     assert loss32.item() == pytest.approx(wanted_loss.item(), rel=1e-6)
     assert found.keys() == wanted.keys()
