@@ -144,7 +144,8 @@ def _class_pictures(config: RunConfig) -> list[Problem]:
     if data.reg_generate and not data.reg_prompt.strip():
         message = "nothing says what the pictures of the class show."
         advice = "Set it to such as `a photo of a dog`: the class without the trigger."
-        found.append(error("data.reg_prompt", "no-reg-prompt", message, advice))
+        none = {"data.reg_generate": 0}
+        found.append(error("data.reg_prompt", "no-reg-prompt", message, advice, none))
     elif data.reg_prompt.strip() and not data.reg_generate:
         message = "the prompt for pictures of the class does nothing while none are drawn."
         advice, fix = "Set data.reg_generate to such as 100.", {"data.reg_generate": 100}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from loratui.config.presets import differences, list_presets, load_preset, prese
 from loratui.config.user import UserConfig, load_user_config
 from loratui.errors import ConfigError
 from loratui.families.spec import FAMILIES
+from loratui.plan.memory import estimate
+from loratui.plan.sizes import sizes
+from loratui.plan.smaller import SPARE
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,18 @@ def test_every_number_of_a_preset_says_where_it_is_from() -> None:
         for line in body.splitlines():
             if re.match(r"\w+ = [0-9]", line):
                 assert "#" in line or re.search(r"Source|derived|recipe", head), f"{path}: {line}"
+
+
+@pytest.mark.parametrize("name", sorted(preset_paths()))
+def test_a_preset_fits_the_card_that_it_names(name: str) -> None:
+    """By the plan's rough estimate, with the twentieth to spare that repairs plan with."""
+    preset = load_preset(name)
+    config = resolve(preset, {})
+    config = replace(config, model=replace(config.model, family=preset.family))
+    size = sizes(None, preset.family, config.network)
+    if not preset.memory_gib or size is None:
+        return
+    assert estimate(config, size, config.data.resolution**2).total_gib <= SPARE * preset.memory_gib
 
 
 def test_two_presets_compared() -> None:

@@ -37,11 +37,12 @@ def chosen(family: str, goal: str, gib: float, kind: str = "", has: bool = True)
 
 def test_the_preset_is_that_of_base_goal_and_card() -> None:
     """By hand, for the cases that matter."""
-    assert [chosen("sdxl", "character", g) for g in (8, 12, 15.99, 24, 48)] == [
-        *("sdxl-character-12gb", "sdxl-character-12gb", "sdxl-character"),
+    assert [chosen("sdxl", "character", g) for g in (6, 8, 12, 15.99, 24, 48)] == [
+        *("sdxl-character-6gb", "sdxl-character-8gb", "sdxl-character-12gb", "sdxl-character"),
         *("sdxl-character-24gb", "sdxl-character-24gb"),
     ]
-    assert [chosen("sdxl", "style", g) for g in (16, 24, 48)] == [
+    assert [chosen("sdxl", "style", g) for g in (8, 16, 24, 48)] == [
+        "sdxl-style-8gb",
         "sdxl-style",
         "sdxl-style",
         "sdxl-style-48gb",
