@@ -19,6 +19,16 @@ def add(commands: Any) -> None:
     presets.add_argument(
         "--compare", default="", metavar="OTHER", help="what differs between NAME and this one"
     )
+    presets.add_argument(
+        "--save", default="", metavar="NEW", help="keep NAME with --set as a preset of yours"
+    )
+    presets.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="with --save"
+    )
+    presets.add_argument(
+        "--project", type=Path, metavar="DIR", help="with --save: in this project, not for all of yours"
+    )
+    presets.add_argument("--force", action="store_true", help="with --save: replace a preset that is there")
     presets.add_argument("--json", action="store_true", help="print as JSON")
     presets.set_defaults(run=run_presets)
 
@@ -54,6 +64,8 @@ def run_presets(args: argparse.Namespace, out: Output) -> int:
     from loratui.config.presets import list_presets, load_preset
     from loratui.errors import RequestError
 
+    if args.save:
+        return _save(args, out)
     if args.compare and not args.name:
         raise RequestError("There is nothing to compare with.", "`loratui presets NAME --compare OTHER`")
     if args.compare:
@@ -91,6 +103,28 @@ def _compare(one: Preset, other: Preset, out: Output) -> int:
         out.line(f"{one.name} and {other.name} have the same settings.")
         return 0
     out.table([(key, str(left), str(right)) for key, left, right in rows], ("setting", one.name, other.name))
+    return 0
+
+
+def _save(args: argparse.Namespace, out: Output) -> int:
+    """Keep settings as a preset."""
+    from loratui.config.keep import About, keep_path, keep_preset
+    from loratui.config.load import as_dict
+    from loratui.config.presets import load_preset, parse_set, resolve
+    from loratui.errors import ConfigError
+    from loratui.project.project import Project
+
+    root = Project.open(args.project).root if args.project is not None else None
+    near = root if root is not None else _root()
+    preset = load_preset(args.name, near) if args.name else None
+    config = resolve(preset, parse_set(args.settings))
+    target = keep_path(args.save, root)
+    if target.exists() and not args.force:
+        raise ConfigError(f"{target} is there already.", "Give --force to replace it, or another name.")
+    head = About(args.save, "", preset.goal, preset.family) if preset is not None else About(args.save)
+    kept = keep_preset(target, head, preset, as_dict(config), near)
+    out.document(kept.as_json())
+    out.line(f"Written: {kept.path}")
     return 0
 
 

@@ -82,7 +82,7 @@ class PlanPanel(Canvas):
                 [
                     ("dry run ", colours.accent),
                     (text.plain(what), colours.text),
-                    ("  D ends it", colours.muted),
+                    ("  D ends it" if width >= 34 else "", colours.muted),
                 ],
                 bar(share, width, colours.accent, colours.faint),
             ]

@@ -100,7 +100,7 @@ class RowsDialog(ModalScreen[bool]):
         return [min(widest[0], width // 2), *(max(6, share) for _ in widest[1:])]
 
     def _heading(self, _index: int, width: int, colours: Palette) -> Row:
-        return [(" ", None), *self._cells(self._names, width, colours, head=True)]
+        return [(" ", None), *self._cells(self._names, width - 1, colours, head=True)]
 
     def _row(self, index: int, width: int, colours: Palette) -> Row:
         return self._cells(self._rows[index], width, colours)

@@ -232,7 +232,8 @@ class TrainDeeds(TrainForm):
             ours = f"{line.to} = {line.result}" if line.to else "–"
             rows.append((line.kind, given, ours))
             why = f": {line.why}" if line.why else ""
-            details.append(f"{line.where + '  ' if line.where else ''}{KINDS[line.kind]}{why}")
+            where = line.where.replace(str(found.path), found.path.name)
+            details.append(f"{where + '  ' if where else ''}{KINDS[line.kind]}{why}")
         for folder in found.folders:
             rows.append(("pictures", folder.path, "–"))
             details.append("Not a setting: `:import PATH` in Dataset copies pictures in.")
