@@ -65,6 +65,17 @@ _ROWS: tuple[Field, ...] = (
 )
 FIELDS: dict[str, Field] = {f.name: f for f in _ROWS}
 
+KINDS = ("tags", "prose")
+PROBLEMS = (
+    *("animated", "blurry", "caption-bom", "caption-from-folder", "caption-lines", "caption-not-utf8"),
+    *("corrupt-image", "dark", "duplicate-tags", "empty-caption", "fused-token", "identical-captions"),
+    *("light", "long-caption", "low-information", "missing-caption", "name-not-utf8", "near-duplicate"),
+    *("odd-aspect", "shared-caption", "short-caption", "similar-captions", "similar-pictures", "small-image"),
+    *("tiny-face", "too-large", "too-many-tokens", "trigger-missing", "trigger-misspelt"),
+    *("trigger-position", "truncated-image", "unreadable-caption", "unreadable-file", "unreadable-image"),
+)
+"""Short names of what is found of pictures and captions, for suggestions."""
+
 TextOp = Literal["glob", "exact", "re"]
 COMPARISONS: tuple[str, ...] = ("!=", "<=", ">=", "=", "<", ">")
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from loratui.dataset.query.nodes import (
     COMPARISONS,
     FIELDS,
+    KINDS,
+    PROBLEMS,
     And,
     Field,
     Node,
@@ -175,7 +177,23 @@ class _Parser:
             self.at = bare.end()
             return Term(field.name, "is", bare.group(1).lower() == "yes")
         op, value = self.text_value(f"what {field.name}: is to be")
+        if op == "glob":
+            self.check_name(field, value, start)
         return Term(field.name, op, value)
+
+    def check_name(self, field: Field, value: str, start: int) -> None:
+        """A value that is one of a few names and is misspelt would select nothing, without a word."""
+        names = {"kind": KINDS, "problem": PROBLEMS}.get(field.name)
+        word = value.lower()
+        if names is None or word in names or re.search(r"[*?\\]", value):
+            return
+        near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+        if near:
+            begun = self.at == len(self.text) and near[0].startswith(word)
+            message = f"there is no {field.name} called {value}"
+            raise self.fail(self.at if begun else start, message, f"{field.name}:{near[0]}")
+        if field.name == "kind":
+            raise self.fail(start, "kind is tags or prose", "kind:tags")
 
     def bare_word(self) -> str:
         found = re.compile(r"[^\s()]+").match(self.text, self.at)
