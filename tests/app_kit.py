@@ -37,9 +37,11 @@ HOSTILE = "".join(PAYLOADS)
 def leaks(raw: bytes) -> list[str]:
     """What of `HOSTILE` got through to the terminal.
 
-    The app itself writes one OSC (22, the shape of the mouse pointer), no DCS in an xterm, and no C1.
+    The app itself writes two OSC (22, the shape of the mouse pointer; 9 behind a bell, with cleaned text), no
+    DCS in an xterm, and no C1.
     """
     text = re.sub(r"\x1b\]22;[a-z-]*\x07", "", bytes(raw).decode("utf-8", "replace"))
+    text = re.sub(r"\x07\x1b\]9;loratui: [^\x00-\x1f]*\x1b\\", "", text)
     found = [name for name in ("\x1b]", "\x1bP", "\x1b[6n", "\x1b[20t", "\x07") if name in text]
     found += sorted({repr(c) for c in text if "\x80" <= c <= "\x9f" or c in "\u202e\u2066\u2069"})
     return found

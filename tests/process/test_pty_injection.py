@@ -144,7 +144,9 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         app.press("escape", 0.6)  # a toast that goes would answer before the dialog does
         look("One prompt a line", "e")
         app.press("escape", 0.6)
-        look("larger", "5")
+        look("favourite", "5")
+        look("prompts, one a line", "m")
+        app.press("escape", 0.6)
         look("started", "6")
         look("in this screen", "?")
         app.press("escape", 0.6)
@@ -153,6 +155,12 @@ def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, i
         run.write("state", state="failed", reason=f"it broke {HOSTILE}", advice=HOSTILE)
         app.press("escape", 0.6)
         look("it broke", "4")
+        for _ in range(80):  # all runs are looked at each second
+            if b"\x1b]9;loratui: " in app.raw:
+                break
+            app.listen(0.25)
+        else:
+            raise AssertionError("the failure was not announced")
         app.press("ctrl+q", 1.0)
         raw = bytes(app.raw)
     assert leaks(raw) == []
