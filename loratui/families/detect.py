@@ -168,7 +168,8 @@ def _detect_file(path: Path) -> Detected:
         return refused(
             "pickle",
             f"{path} is a pickled checkpoint, which can run code when it is opened.",
-            "Take the .safetensors file of the same model.",
+            f"`loratui convert {path}` writes it as .safetensors without running it; or take the .safetensors"
+            " file of the same model.",
         )
     header = read_header(path)
     names = header.tensors

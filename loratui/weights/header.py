@@ -60,7 +60,8 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             head = file.read(8)
             length = int.from_bytes(head, "little")
-            if len(head) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
+            foreign = head[:4] == b"PK\x03\x04"  # a zip, whose first bytes may look like a length
+            if foreign or len(head) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
                 raise WeightsError(f"{path} is not a .safetensors file.", _format_advice(head))
             raw = file.read(length)
     except FileNotFoundError as error:
@@ -118,7 +119,8 @@ def _truncated(path: Path, size: int, wanted: int) -> WeightsError:
 def _format_advice(head: bytes) -> str:
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return (
-            "It looks like a pickled checkpoint, which can run code when opened: convert it to .safetensors."
+            "It looks like a pickled checkpoint, which can run code when opened: `loratui convert FILE`"
+            " writes it as .safetensors without running it."
         )
     if head.startswith(b"version "):
         return "It looks like a Git LFS pointer: fetch the real file with `git lfs pull`."

@@ -8,11 +8,17 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import train_kit as kit
 
-from loratui.errors import BaseModelError
+from loratui.errors import BaseModelError, LoratuiError
+from loratui.families.clip_unet import load_vae
 from loratui.families.detect import detect, locate
+from loratui.project.project import Project
+from loratui.project.start import assess
+from loratui.train.warmstart import start_from
 
 UNET = "model.diffusion_model."
 
@@ -86,6 +92,52 @@ def test_single_files(tmp_path: Path) -> None:
 def test_files_that_are_refused_with_a_reason(tmp_path: Path, shapes, code: str, says: str) -> None:
     found = refused(write_header(tmp_path / "m.safetensors", shapes))
     assert found[0] == code and says in found[1]
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+def test_inpainting_models_are_refused_wherever_they_come_from(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Nine channels (latents, masked latents, mask), as a file and as a folder; a run does not start."""
+    text = {"sd15": "cond_stage_model.transformer.text_model.x", "sd2": "cond_stage_model.model.x",
+            "sdxl": "conditioner.embedders.1.model.x"}[family]  # fmt: skip
+    shapes = checkpoint(text, 9)
+    if family == "sdxl":
+        shapes["conditioner.embedders.0.transformer.text_model.x"] = (8,)
+    file = write_header(tmp_path / "m.safetensors", shapes)
+    folder = tmp_path / "folder"
+    shutil.copytree(request.getfixturevalue(f"tiny_{family}"), folder)
+    xl = "XL" if family == "sdxl" else ""
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": f"StableDiffusion{xl}InpaintPipeline"})
+    )
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 9}))
+    for base in (file, folder):
+        code, message = refused(base)
+        assert code == "variant" and "inpainting" in message and "9 input channels" in message
+    project = Project.create(tmp_path / "p", str(file), "sks", kit.tiny_pictures(tmp_path / "d")[0].parent)
+    errors = assess(project, project.resolve("demo", {"model.base": str(folder)})).errors
+    assert "variant" in {p.code for p in errors}
+
+
+def test_a_ckpt_is_read_by_nothing_but_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As base, as VAE and as a LoRA to go on from: refused with the command, and no pickle is opened."""
+    import pickle
+
+    import torch
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, None)
+    monkeypatch.setattr(torch, "load", None)
+    path = tmp_path / "m.ckpt"
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 64)
+    found = detect(path)
+    assert "loratui convert" in found.problems[0].advice and found.problems[0].code == "pickle"
+    with pytest.raises(BaseModelError, match=r"not a \.safetensors"):
+        load_vae(path)
+    with pytest.raises(LoratuiError):
+        start_from(SimpleNamespace(dotted=False), path)  # type: ignore[arg-type]
 
 
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:

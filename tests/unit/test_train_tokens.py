@@ -15,6 +15,7 @@ from loratui.config.schema import NetworkConfig
 from loratui.errors import ConfigError
 from loratui.families.protocol import load_family
 from loratui.train.adapter import Adapter
+from loratui.train.export import export_embedding
 from loratui.weights.verify import verify_file
 
 FAMILIES = {"sd15": {"lora_te": "emb_params"}, "sd2": {"lora_te": "emb_params"},
@@ -91,6 +92,41 @@ def test_the_file_does_in_another_program_what_it_did_in_training(
         (theirs,) = kind.encode_captions(plain, ["a photo of one-1 one-2, red"])
     assert all(torch.allclose(ours[k], theirs[k], atol=1e-6) for k in ours)
     assert (ours["prompt_embeds"] - bare["prompt_embeds"]).abs().max() > 1e-2
+
+
+def a1111_reads(file: dict[str, torch.Tensor]) -> tuple[int, int]:
+    """(width, vectors), or an error, as `create_embedding_from_data` of A1111's textual_inversion.py says."""
+    if "string_to_param" in file:
+        raise AssertionError("the form of pickles")
+    if "clip_g" in file and "clip_l" in file:
+        return file["clip_g"].shape[-1] + file["clip_l"].shape[-1], file["clip_g"].shape[0]
+    assert len(file) == 1, "embedding file has multiple terms in it"
+    (vectors,) = file.values()
+    return vectors.shape[-1], vectors.shape[0]
+
+
+def comfyui_reads(file: dict[str, torch.Tensor], key: str) -> torch.Tensor:
+    """What `load_embed` of ComfyUI's sd1_clip.py takes of a file for an encoder."""
+    return file[key] if key in file else next(iter(file.values()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_others_find_the_vectors_by_their_keys(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    kind = load_family(family)
+    parts = kind.load(request.getfixturevalue(f"tiny_{family}"), torch.float32)
+    adapter = Adapter(kind, parts, NetworkConfig(tokens=3, tokens_only=True), 1, "sks thing")
+    path = tmp_path / "it.safetensors"
+    export_embedding(path, adapter.tokens.embedding_file(), "fp16")
+    file = load_file(path)
+    widths = [encoder.config.hidden_size for encoder in parts.text_encoders.values()]
+    assert a1111_reads(file) == (sum(widths), 3)
+    assert set(file) == set(FAMILIES[family].values())
+    for key, name in {"lora_te": "clip_l", "lora_te1": "clip_l", "lora_te2": "clip_g"}.items():
+        if key in parts.text_encoders:
+            rows = adapter.tokens.rows[key].detach()
+            assert torch.equal(comfyui_reads(file, name), rows.half())
 
 
 def test_only_the_rows_learn(tiny_sd15: Path) -> None:
