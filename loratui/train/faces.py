@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from loratui.config.colours import WHITE
 from loratui.dataset import faces
 from loratui.dataset.framing import Box
 from loratui.dataset.pixels import open_rgb, turned
@@ -62,11 +63,15 @@ def find(
 
 def _key(picture: Picture) -> str:
     """Of what was found: by the detector when the name says nothing."""
-    return digest("face", *face_key(picture), _told(picture) or faces.DETECTOR)
+    paper = (picture.paper,) if picture.paper != WHITE else ()
+    return digest("face", *face_key(picture), _told(picture) or faces.DETECTOR, *paper)
 
 
 def _look(picture: Picture) -> Box | None:
-    return _told(picture) or faces.seen(turned(open_rgb(picture.path, 640), picture.frame))
+    told = _told(picture)
+    if told is not None:
+        return told
+    return faces.seen(turned(open_rgb(picture.path, 640, picture.paper), picture.frame))
 
 
 def _told(picture: Picture) -> Box | None:

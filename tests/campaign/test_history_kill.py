@@ -12,7 +12,7 @@ from history_kills import campaign
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [20, 21])
 def test_twenty_five_kills_of_ten_thousand_files(tmp_path: Path, seed: int) -> None:
     struck = campaign(tmp_path, kills=25, count=10_000, seed=seed)
