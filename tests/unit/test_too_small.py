@@ -118,7 +118,7 @@ def test_new_proposes_what_fits(root: Path, tmp_path: Path, capsys: pytest.Captu
     base = tmp_path / "base.safetensors"
     made = tmp_path / "new"
     command = ["new", str(made), "--base", str(base), "--images", str(pictures), "--goal", "style", "--json"]
-    assert cli.main([*command, "--card", "8G"]) == 0
+    assert cli.main([*command, "--card", "8G", "--preset", "sdxl-style"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["preset"] == "sdxl-style" and found["images"] == 3 and found["trigger"].endswith(" style")
     assert 0 < found["plan"]["memory"]["total_gib"] <= 0.95 * SMALL_GIB and found["changes"]
@@ -128,6 +128,10 @@ def test_new_proposes_what_fits(root: Path, tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert cli.main([*command, "--card", "8"]) == 2  # there is a project now
     assert "is a project already" in capsys.readouterr().err
+    command[1] = str(tmp_path / "chosen")
+    assert cli.main([*command, "--card", "8"]) == 0  # with no preset named, one that is made for such a card
+    chosen = json.loads(capsys.readouterr().out)
+    assert chosen["preset"].startswith("sdxl-style") and "8gb" in chosen["preset"] and not chosen["changes"]
     command[1] = str(tmp_path / "other")
     assert cli.main([*command, "--card", "enormous"]) == 2
     assert "memory in GiB" in capsys.readouterr().err and not (tmp_path / "other").exists()
