@@ -193,7 +193,8 @@ def _stalled(state: RunState, now: float, around: Surroundings) -> Finding | Non
     if silent < max(STALL * usual, _SHORTEST_STALL_S, 3 * saves):
         return None
     what = "picture" if state.job == "caption" else "step"
-    message = f"No {what} for {_time(silent)}, usually one takes {_time(usual)}; the process lives."
+    rounded = silent // 10 * 10  # words that change each second would be painted each second
+    message = f"No {what} for {_time(rounded)}, usually one takes {_time(usual)}; the process lives."
     if around.waits_for_disk:
         return Finding(
             "stalled",

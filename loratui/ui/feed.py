@@ -25,9 +25,12 @@ from loratui.runs.status import Watch, status
 from loratui.ui.messages import CurvesProgress, CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
 
 POLL_S = 0.25
+PAINT_S = 0.45
+"""Figures that follow each other faster are told together."""
 WINDOW_S = 600.0
 """The last minutes: what is shown of a long run while the rest is read, and with `w` at any time."""
 _LOG_BYTES = 65536
+_FEW = 200
 _PIECE = 1 << 18
 
 Post = Callable[[Message], Any]
@@ -49,19 +52,29 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     except OSError as error:
         post(Said(f"The run {run.id} cannot be read: {error.strerror or error}.", "", "error"))
         return
-    shown = ""
+    shown, shown_at = "", 0.0
+    held: list[dict[str, Any]] = []
     while not cancelled():
-        events = watch.poll(_PIECE if _behind(watch) else None)
+        fresh = watch.poll(_PIECE if _behind(watch) else None)
+        events, held = fresh if watch.tail.restarted else held + fresh, []
         if watch.tail.restarted:  # another journal lies there now
             curves = Curves()
             for event in events:
                 curves.apply(event)
             post(CurvesRead(run, curves))
         mark = f"{watch.state.state} {watch.state.reason}"
-        if events or mark != shown:
-            shown = mark
+        if mark == shown and time.monotonic() - shown_at < PAINT_S and _is_quiet(events):
+            held = [] if watch.tail.restarted else events
+        elif events or mark != shown:
+            shown, shown_at = mark, time.monotonic()
             post(RunSeen(run, frozen(watch.state), () if watch.tail.restarted else events))
         time.sleep(0.02 if _behind(watch) else POLL_S)
+
+
+def _is_quiet(events: list[dict[str, Any]]) -> bool:
+    """Whether these may wait a moment: figures, of which the newest counts."""
+    few = len(events) < _FEW  # many are not kept waiting, as they take memory
+    return few and all(event.get("kind") in {"step", "memory", "quarters"} for event in events)
 
 
 def _behind(watch: Watch) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 from textual.containers import Horizontal, Vertical
@@ -112,7 +113,8 @@ class Views(Controls):
     def changed(self) -> None:
         """Draw and remember after a choice."""
         self.update_curves()
-        self.view.save()
+        kept = copy.deepcopy(self.view)
+        self.studio.in_thread(lambda _post, _gone: kept.save(), "view")
 
     def action_panels(self) -> None:
         """Choose what is shown at this size."""
