@@ -46,6 +46,7 @@ class Recorder:
         self.run.path.mkdir(parents=True)
         self.dice, self.n, self.now, self.step, self.steps = random.Random(3), 0, now, 0, steps
         self.pending: list[bytes] = []
+        self.folded = snapshot.Folded()
         self.add(
             "opened", run_id=self.run.id, job="train", name=name, base="demo", preset="demo", family="sd15",
             attempt=1, from_step=0, steps=steps, epochs=10, prompts=["x"], version="0",
@@ -81,7 +82,7 @@ class Recorder:
 
     def status(self) -> None:
         """Leave a status.json, as the journal of a job does."""
-        folded = snapshot.load(self.run)
+        folded = self.folded = snapshot.advance(self.run, self.folded)
         end = snapshot.ending(self.run.events_path, folded.offset)
         self.run.status_path.write_bytes(snapshot.encode(folded.state, folded.offset, end, {}))
 
@@ -283,6 +284,7 @@ def growth(folder: Path, root: Path, events: int, rate: float) -> dict[str, Any]
                 for _ in range(int(rate * 0.25)):
                     live.out.train()
                 live.out.flush()
+                live.out.status()
                 p.listen(0.25)
                 most = max(most, p.rss())
             wanted = f"{live.out.step:,}"

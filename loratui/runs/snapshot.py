@@ -21,6 +21,7 @@ from loratui.runs.state import RunState
 FORMAT = 2
 """Raised when `fold` comes to mean something else: caches of another format are not used."""
 _MARK = 18
+_PIECE = 1 << 19
 
 
 @dataclass(slots=True)
@@ -39,12 +40,14 @@ def load(run: RunDir) -> Folded:
 
 def advance(run: RunDir, folded: Folded) -> Folded:
     """Fold what the journal has beyond `folded` into it."""
-    read = read_events(run.events_path, folded.offset)
-    for event in read.events:
-        apply(folded.state, event)
-    folded.state.bad_lines += read.bad_lines
-    folded.offset = read.offset
-    return folded
+    while True:  # in pieces: a long journal as one list of events would fill the memory
+        read = read_events(run.events_path, folded.offset, _PIECE)
+        if read.offset == folded.offset:
+            return folded
+        for event in read.events:
+            apply(folded.state, event)
+        folded.state.bad_lines += read.bad_lines
+        folded.offset = read.offset
 
 
 def cached(run: RunDir) -> Folded | None:

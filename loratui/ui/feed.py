@@ -32,6 +32,7 @@ WINDOW_S = 600.0
 _LOG_BYTES = 65536
 _FEW = 200
 _PIECE = 1 << 18
+_LIVE_PIECE = 1 << 16
 
 Post = Callable[[Message], Any]
 Cancelled = Callable[[], bool]
@@ -52,10 +53,10 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     except OSError as error:
         post(Said(f"The run {run.id} cannot be read: {error.strerror or error}.", "", "error"))
         return
-    shown, shown_at = "", 0.0
+    shown, shown_at, painted_at = "", 0.0, 0.0
     held: list[dict[str, Any]] = []
     while not cancelled():
-        fresh = watch.poll(_PIECE if _behind(watch) else None)
+        fresh = watch.poll(_LIVE_PIECE if _behind(watch) else None)
         events, held = fresh if watch.tail.restarted else held + fresh, []
         if watch.tail.restarted:  # another journal lies there now
             curves = Curves()
@@ -66,9 +67,16 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
         if mark == shown and time.monotonic() - shown_at < PAINT_S and _is_quiet(events):
             held = [] if watch.tail.restarted else events
         elif events or mark != shown:
+            more = _behind(watch) and time.monotonic() - painted_at < POLL_S
+            painted_at = painted_at if more else time.monotonic()
             shown, shown_at = mark, time.monotonic()
-            post(RunSeen(run, frozen(watch.state), () if watch.tail.restarted else events))
-        time.sleep(0.02 if _behind(watch) else POLL_S)
+            seen = RunSeen(run, frozen(watch.state), () if watch.tail.restarted else events, more=more)
+            post(seen)
+            for _ in range(20):
+                if seen.taken.wait(0.05) or cancelled():
+                    break
+        if not _behind(watch):
+            time.sleep(POLL_S)
 
 
 def _is_quiet(events: list[dict[str, Any]]) -> bool:
@@ -80,7 +88,7 @@ def _is_quiet(events: list[dict[str, Any]]) -> bool:
 def _behind(watch: Watch) -> bool:
     """Whether so much was written since the last look that it is better read in pieces."""
     try:
-        return watch.run.events_path.stat().st_size - watch.tail.offset > _PIECE
+        return watch.run.events_path.stat().st_size - watch.tail.offset > _LIVE_PIECE
     except OSError:
         return False
 
@@ -211,6 +219,7 @@ class ReplayClock:
 def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
     """Post all runs of a project with their states and the queue, each 1 s while one lives, else each 2 s."""
     ended: dict[str, tuple[float, RunState]] = {}
+    living: dict[str, Watch] = {}
     while not cancelled():
         found: list[tuple[RunDir, RunState]] = []
         for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
@@ -220,12 +229,13 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
                 found.append((run, kept[1]))
                 continue
             try:
-                state = status(run)
+                state = _state(run, living)
             except RunError:  # being removed, or unreadable
                 continue
             if state.state in ENDED:
                 ended[run.id] = (stamp, state)
             found.append((run, state))
+        living = {run.id: living[run.id] for run, _ in found if run.id in living}
         post(RunsListed(found))
         with contextlib.suppress(LoratuiError, OSError):  # `loratui queue` says what is wrong with it
             post(QueueRead(queue.entries(), queue.holders()))
@@ -234,6 +244,28 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
             if cancelled():
                 return
             time.sleep(POLL_S)
+
+
+def _state(run: RunDir, living: dict[str, Watch]) -> RunState:
+    """The state of a run; one that lives is read on from where the last look ended.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    watch = living.get(run.id)
+    if watch is None:
+        state = status(run)
+        kept = snapshot.cached(run) if state.state not in ENDED else None
+        if kept is not None:
+            living[run.id] = watch = Watch(run)
+            watch.folded, watch.tail.offset = kept.state, kept.offset
+        return state
+    while watch.poll(_PIECE):  # the last look, without events, says who lives
+        continue
+    if watch.state.state in ENDED:
+        del living[run.id]
+        return status(run)
+    return frozen(watch.state)
 
 
 def _stamp(run: RunDir) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
@@ -99,6 +100,10 @@ class RunSeen(Message):
     """What came since the last message, for the curves and the log."""
     earlier: bool = False
     """`events` are the end of what was written before the app came, for the log alone."""
+    more: bool = False
+    """More comes at once: nothing needs to be painted yet."""
+    taken: Event = field(default_factory=Event)
+    """Set when the app has taken the events in: whoever reads does not run ahead of it."""
 
 
 @dataclass

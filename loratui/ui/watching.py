@@ -396,6 +396,7 @@ class Watching(App[None]):
 
     def on_run_seen(self, message: RunSeen) -> None:
         """The watched run has a new state, or new events."""
+        message.taken.set()
         watched = self.watched
         if watched is None or message.run != watched.run:
             return
@@ -406,7 +407,8 @@ class Watching(App[None]):
         after = watched.state.state
         if before != after and before not in ENDED and before != "queued" and not message.earlier:
             self._tell_end(after)
-        self.state_changed.publish("run")
+        if not message.more:
+            self.state_changed.publish("run")
 
     def _tell_end(self, state: str) -> None:
         if self.watched is None or self.replaying:
