@@ -196,7 +196,7 @@ class CropRoom(Room):
             ("mask", self._masked(), False),
         ]
         if self._has_alpha:
-            lines.append(("behind it", self.studio.data_settings.background, False))
+            lines.append(("behind", self.studio.data_settings.background, False))
         rows: list[Row] = []
         for name, value, odd in lines:
             value = text.crop(value, width - 9)
@@ -215,7 +215,7 @@ class CropRoom(Room):
             return "alpha channel"
         if self._has_alpha is None:
             return ""
-        return "none; a takes alpha" if self._has_alpha else "none"
+        return "none; a: alpha" if self._has_alpha else "none"
 
     # --- keys -------------------------------------------------------------------------------------------
 
