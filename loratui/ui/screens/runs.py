@@ -19,6 +19,7 @@ from loratui.ui.panels.queue import QueuePanel
 from loratui.ui.screens import runs_keys
 from loratui.ui.screens.runs_deeds import RunsDeeds
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
 from loratui.ui.widgets.line_list import LineList
@@ -118,7 +119,8 @@ class RunsRoom(RunsDeeds):
         """Show the marks, and move on."""
         panel = self.query_one("#list-panel")
         count = sum(run in self.marked for run, _ in self._runs)
-        panel.border_subtitle = Content.styled(f"{count} marked", "$accent") if count else Content("")
+        words = Content.styled(f"{count} marked", "$accent") if count else Content("")
+        set_title(panel, words, below=True)
         self._history.action_cursor(1)
         self._history.refresh()
 
@@ -131,7 +133,7 @@ class RunsRoom(RunsDeeds):
         details = self.query_one("#details", Facts)
         current = self._current()
         name = (current[1].name or current[0].name) if current is not None else "run"
-        details.border_title = Content(text.shorten(text.plain(name), 36))
+        set_title(details, text.shorten(text.plain(name), 36))
         details.redraw()
         self.refresh_bindings()
 

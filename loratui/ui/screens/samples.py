@@ -18,6 +18,7 @@ from loratui.ui.drawing import Row, whole
 from loratui.ui.screens import samples_keys
 from loratui.ui.screens.samples_deeds import SamplesDeeds
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.image_view import ImageView
 from loratui.ui.widgets.sample_grid import SampleGrid
@@ -97,8 +98,8 @@ class SamplesRoom(SamplesDeeds):
         self._letter()
         name = text.shorten(text.plain(watched.state.name or watched.run.id), 40)
         panel = self.query_one("#grid-panel")
-        panel.border_title = Content(f"samples of {name}")
-        panel.border_subtitle = Content(self.progress_words())
+        set_title(panel, f"samples of {name}")
+        set_title(panel, self.progress_words(), below=True)
         self.refresh_bindings()
 
     # what is shown
@@ -123,10 +124,10 @@ class SamplesRoom(SamplesDeeds):
         if sample is None or watched is None:
             view.empty = "No picture of this prompt there." if self.grid.sheet.columns else ""
             view.show(None)
-            panel.border_title = Content("picture")
+            set_title(panel, "picture")
         else:
             view.show(watched.run.path / sample.path, at_once=at_once, keep_zoom=True)
-            panel.border_title = self._title(sample)
+            set_title(panel, self._title(sample))
             self.read_settings(watched.run.path / sample.path)
         self.redraw_words()
         self.refresh_bindings()
