@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from loratui.runs.state import RunState
 
 POLL_S = 0.25
+_HINDRANCES_S = 5.0
 
 
 def follow(run: RunDir, out: Output) -> RunState:
@@ -23,11 +24,13 @@ def follow(run: RunDir, out: Output) -> RunState:
     import sys
 
     from loratui.runs.announce import announce, chosen_way, news
+    from loratui.runs.diagnosis import hindrances, surroundings
     from loratui.runs.state import ENDED
     from loratui.runs.status import Watch
 
     watch, way = Watch(run), chosen_way()
     last, before = "", None
+    looked, known = time.monotonic(), frozenset[str]()
     try:
         while True:
             for event in watch.poll():
@@ -41,6 +44,13 @@ def follow(run: RunDir, out: Output) -> RunState:
                 out.note(f"{run.id}: {state.state}{f' ({state.reason})' if state.reason else ''}")
             if state.state in ENDED:
                 return state
+            if time.monotonic() - looked > _HINDRANCES_S:
+                looked = time.monotonic()
+                found = hindrances(state, time.time(), surroundings(run, state))
+                for each in found:
+                    if each.code not in known:
+                        out.note(f"  warning: {each.message} {each.advice}")
+                known = frozenset(each.code for each in found)
             text = _progress(state)
             if text:
                 out.progress(text)

@@ -1,0 +1,113 @@
+"""The Monitor: panels shown, hidden and zoomed, axes and cursor, the log, and what is the matter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_kit import RECORDED, RunWriter, project
+
+from loratui.ui.app import LoratuiApp
+from loratui.ui.charts import ChartView, load_view
+from loratui.ui.library import Library
+from loratui.ui.panels.curve import CurvePanel
+from loratui.ui.panels.log import LogPanel
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("STATE", "CONFIG", "CACHE"):
+        monkeypatch.setenv(f"LORATUI_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setattr(Library, "MEASURES", False)
+
+
+def seen(app: Any) -> str:
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips(app.size))
+
+
+async def until(app: Any, pilot: Any, words: str) -> str:
+    for _ in range(200):
+        await pilot.pause(0.05)
+        if words in seen(app):
+            return seen(app)
+    raise AssertionError(f"{words!r} never came:\n{seen(app)}")
+
+
+async def test_panels_axes_cursor_and_log_of_a_recording(tmp_path: Path) -> None:
+    app = LoratuiApp(tmp_path, replay=RECORDED, replay_share=0.6)
+    async with app.run_test(size=(120, 40)) as pilot:
+        shown = await until(app, pilot, "samples at step 200")
+        assert "loss by timestep" not in shown and "epoch     59 / 100" in shown
+        await pilot.press("v", "j", "j", "space", "enter")
+        shown = await until(app, pilot, "loss by timestep")
+        assert "checkpoint 200 saved" in shown  # the log is still in sight
+        await pilot.press("z", "tab", "tab", "tab")
+        shown = await until(app, pilot, "learning rate")
+        assert "loss by timestep" not in shown and "unet" in shown
+        await pilot.press("z", "t")
+        await until(app, pilot, "by epoch")
+        await pilot.press("t", "w")
+        await until(app, pilot, "last 10 min")
+        await pilot.press("w", "t", "plus")
+        await until(app, pilot, "smooth 0.99")
+        app.screen.query_one("#loss").focus()
+        await pilot.press("left", "left")
+        shown = await until(app, pilot, "step 2")
+        assert "raw 0." in shown and "smooth 0." in shown
+        await pilot.press("escape", "slash", *"check", "enter")
+        await until(app, pilot, "/check: 2")
+        await pilot.press("f")
+        await until(app, pilot, "No warnings or errors")
+        await pilot.press("f", "f", "G")
+        assert app.screen.query_one(LogPanel).following
+        await pilot.pause(0.2)
+    kept = load_view()
+    assert (kept.axis, kept.smoothing) == ("step", 0.99)
+    assert "quarters" not in kept.hidden["normal"] and "rates" in kept.hidden["normal"]
+
+
+async def test_every_panel_at_every_size(tmp_path: Path) -> None:
+    view = ChartView(hidden={"low": [], "normal": [], "wide": []})
+    view.save()
+    app = LoratuiApp(tmp_path, replay=RECORDED, replay_share=0.6)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(app, pilot, "samples at step 200")
+        for size in ((80, 24), (200, 60), (40, 12)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.1)
+            await pilot.press("z", *["tab"] * 10, "z")
+        assert len(app.screen.query(CurvePanel)) == 6
+
+
+def test_a_broken_choice_is_no_choice(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "monitor.json"
+    path.parent.mkdir()
+    for words in ("", "[]", "{", json.dumps({"axis": 7, "hidden": [1], "smoothing": "x", "log": {}})):
+        path.write_text(words)
+        assert load_view() == ChartView()
+
+
+async def test_the_monitor_says_what_is_the_matter(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", 1)
+    run = RunWriter(root, "ill", steps=100)
+    job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    try:
+        run.alive(job.pid)
+        run.write("state", state="running")
+        run.steps(1, 30)
+        app = LoratuiApp(root, open_run=str(run.run.path))
+        async with app.run_test(size=(110, 36)) as pilot:
+            await until(app, pilot, "30 / 100")
+            run.write("step", step=31, epoch=1, loss=float("nan"), step_s=0.1, images=4)
+            await until(app, pilot, "The loss is no number at step 31")
+            job.kill()
+            job.wait()
+            shown = await until(app, pilot, "CRASHED")
+            assert "crashed at step 31" in shown and "SIGKILL" in shown and "loratui resume" in shown
+    finally:
+        job.kill()
+        job.wait()
