@@ -143,7 +143,7 @@ async def test_the_alpha_channel_as_mask_is_the_same_step(tmp_path: Path) -> Non
     image.save(root / "dataset" / "01.png")
     async with room(root) as driver:
         screen = await opened(driver)
-        await driver.until(lambda: "a takes alpha" in driver.text())
+        await driver.until(lambda: "a: alpha" in driver.text())
         view = screen.query_one(ImageView)
         plain = view.image
         assert "objective.masked" not in driver.text()
