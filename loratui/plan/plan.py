@@ -189,6 +189,8 @@ def _disk(
         "caches": latents + captions * 77 * 1024 * 4,
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }
+    if config.data.cache == "memory":
+        needed["caches"] = 0
     needed["total"] = sum(needed.values())
     folder = project.root
     while not folder.exists() and folder != folder.parent:

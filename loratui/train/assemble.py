@@ -65,7 +65,7 @@ def assemble(context: Any) -> Training:
     journal.write("progress", what="loading base", done=1, total=1)
 
     place_of_cache = Path(info.project) / ".loratui" / "cache"
-    cache = Cache(place_of_cache, family, parts, placement.device)
+    cache = Cache(place_of_cache, family, parts, placement.device, config.data.cache == "disk")
     adapter = None
     if prior.undrawn(pictures):
         journal.write("state", state="caching")

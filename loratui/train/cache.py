@@ -40,16 +40,21 @@ Progress = Callable[[str, int, int], None]
 
 
 class TensorStore:
-    """Named tensors in one folder, with a bounded copy in memory."""
+    """Named tensors in one folder, with a bounded copy in memory; or in memory alone, without a bound."""
 
-    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES, writes: bool = True) -> None:
         self.folder = folder
+        self.writes = writes
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._room = memory_bytes
 
     def path(self, key: str) -> Path:
         """Where an entry lies; two levels, so that no folder holds more than a few hundred files."""
         return self.folder / key[:2] / f"{key}.safetensors"
+
+    def holds(self, key: str) -> bool:
+        """Whether an entry is there."""
+        return key in self._memory or self.path(key).exists()
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """An entry, or None when it is not there or damaged (it is then removed and made again)."""
@@ -67,6 +72,9 @@ class TensorStore:
 
     def put(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Write an entry atomically; concurrent writers of one key write the same bytes."""
+        if not self.writes:
+            self._memory[key] = tensors
+            return
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         data = save_tensors({name: t.contiguous() for name, t in tensors.items()})
@@ -90,11 +98,13 @@ class TensorStore:
 class Cache:
     """What the trainer needs of pictures and captions, encoded once."""
 
-    def __init__(self, folder: Path, family: Family, parts: Parts, device: torch.device) -> None:
-        """Keep entries in folder/latents and folder/text; encode on `device`."""
+    def __init__(
+        self, folder: Path, family: Family, parts: Parts, device: torch.device, writes: bool = True
+    ) -> None:
+        """Keep entries in folder/latents and folder/text, else in memory; encode on `device`."""
         self.family, self.parts, self.device = family, parts, device
-        self._latents = TensorStore(folder / "latents")
-        self._text = TensorStore(folder / "text")
+        self._latents = TensorStore(folder / "latents", writes=writes)
+        self._text = TensorStore(folder / "text", writes=writes)
 
     def latent_key(self, picture: Picture, flip: bool) -> str:
         """Hash of the picture's bytes, paper, turn, scaling, crop, mirroring, colours, and of the codec."""
@@ -186,7 +196,7 @@ class Cache:
         """Encode what is missing, the models on the device only while they are needed.
 
         Several processes each encode their share of everything (what is missing changes meanwhile) and wait
-        for each other.
+        for each other; in memory alone each encodes all of it.
 
         Args:
             pictures: of the manifest.
@@ -200,12 +210,13 @@ class Cache:
             DatasetError: a picture cannot be read, or is not the one of the manifest any more.
         """
         ranks, variants = ranks or Ranks(), variants or Variants()
+        share = ranks if self._latents.writes else Ranks()
         sides = (False, True) if flips else (False,)
-        wanted = ranks.mine([(p, n, s) for p in pictures for n in range(variants.count) for s in sides])
+        wanted = share.mine([(p, n, s) for p in pictures for n in range(variants.count) for s in sides])
         keys: dict[str, tuple[Picture, int, bool]] = {}  # versions may be alike
         for picture, n, side in wanted:
             key = self.latent_key(variants.of(picture, n), side)
-            if key not in keys and not self._latents.path(key).exists():
+            if key not in keys and not self._latents.holds(key):
                 keys[key] = picture, n, side
         missing = [(variants.of(picture, n), side) for picture, n, side in keys.values()]
         if missing:
@@ -215,8 +226,8 @@ class Cache:
                 self.latents(picture, flip)
             progress("caching latents", len(missing), len(missing))
             self.parts.vae.to("cpu")
-        unique = ranks.mine(list(dict.fromkeys(captions)))
-        texts = [c for c in unique if not self._text.path(self.text_key(c)).exists()]
+        unique = share.mine(list(dict.fromkeys(captions)))
+        texts = [c for c in unique if not self._text.holds(self.text_key(c))]
         if texts:
             for encoder in self.parts.text_encoders.values():
                 encoder.to(self.device)

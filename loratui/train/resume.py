@@ -15,8 +15,8 @@ from loratui.train.published import Published
 from loratui.train.samples import Picture
 
 FREE = (
-    "samples.", "saving.", "memory.device", "memory.gradient_checkpointing", "memory.blocks_to_swap",
-    "memory.processes",
+    "samples.", "saving.", "data.cache", "memory.device", "memory.gradient_checkpointing",
+    "memory.blocks_to_swap", "memory.processes",
     "memory.compile", "optimizer.on_nan", "optimizer.max_grad_norm", "objective.validation_every",
 )  # fmt: skip
 """Settings that a resume may find changed: they leave what is being trained as it is."""

@@ -129,3 +129,42 @@ def test_a_mask_lies_over_the_latents_as_the_picture_does(tmp_path: Path, parts,
     with pytest.raises(DatasetError, match="changed"):
         cache(tmp_path / "other", parts).mask(held, False, size)
     assert row["mask_hash"] != hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_in_memory_alone_nothing_is_written_and_all_is_kept(tmp_path: Path, parts, pictures) -> None:
+    disk = cache(tmp_path, parts)
+    disk.fill(pictures, ["a", "b"], True, lambda *a: None)
+    folder = tmp_path / "memory"
+    alone = Cache(folder, FAMILY, parts, torch.device("cpu"), writes=False)
+    alone._latents._room = alone._text._room = 0  # the bound is that of copies
+    told = []
+    alone.fill(pictures, ["a", "b"], True, lambda *a: told.append(a))
+    assert ("caching latents", 10, 10) in told and ("caching text", 2, 2) in told
+    told.clear()
+    alone.fill(pictures, ["a", "b"], True, lambda *a: told.append(a))
+    assert told == [] and not folder.exists()
+    for picture in pictures:
+        for a, b in zip(alone.latents(picture, True), disk.latents(picture, True), strict=True):
+            assert torch.equal(a, b)
+    assert torch.equal(alone.condition("a")["prompt_embeds"], disk.condition("a")["prompt_embeds"])
+
+
+def test_a_resume_may_change_where_the_caches_are(tmp_path: Path, tiny_sd15: Path) -> None:
+    """To the same bytes, and said."""
+    import shutil
+
+    changes = {"optimizer__steps": 4, "saving__every": 2, "data__flip": True}
+    runs = {}
+    for where in ("disk", "memory"):
+        config = kit.tiny_config(**changes, data__cache=where)
+        runs[where] = kit.make_run(tmp_path / where, tiny_sd15, config, "r")
+        assert kit.run_job_here(runs[where])[-1]["state"] == "finished"
+    assert not (tmp_path / "memory" / ".loratui" / "cache").exists()
+    last = "checkpoints/step-000004/lora.safetensors"
+    hashes = {kit.tensor_hash(run.path / last) for run in runs.values()}
+    shutil.rmtree(runs["disk"].checkpoints_dir / "step-000004")
+    text = runs["disk"].config_path.read_text()
+    runs["disk"].config_path.write_text(text.replace('cache = "disk"', 'cache = "memory"'))
+    events = kit.run_job_here(runs["disk"])
+    assert any("data.cache" in e["message"] for e in events if e["kind"] == "warning")
+    assert hashes == {kit.tensor_hash(runs["disk"].path / last)}

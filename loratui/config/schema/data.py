@@ -48,6 +48,9 @@ class DataConfig:
     variants: int = 4
     """Versions of a picture that crop = random, closer faces and colour_jitter make: each is encoded once
     and kept in the cache. The first has its own colours and the middle, or the widest cut."""
+    cache: Literal["disk", "memory"] = "disk"
+    """Where encoded pictures and captions are kept: on disk for later runs too, or in main memory alone,
+    made anew at each start; what lies on disk already is read either way."""
     caption_dropout: float = 0.0
     """Share of samples trained with an empty caption, 0 to 1."""
     shuffle_captions: bool = False
