@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from loratui.cli.output import Output
 Command = Callable[[argparse.Namespace, Output], int]
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+COMMAND = re.compile(r"[a-z]+")
+"""What all names of commands look like: a folder of another name opens the app, and imports none of them."""
 
 
 class UsageError(Exception):
@@ -130,6 +133,8 @@ def run(argv: list[str]) -> int:
 def _run(argv: list[str], out: Output) -> int:
     if not argv:
         return open_app(Path.cwd(), out)
+    if len(argv) == 1 and not COMMAND.fullmatch(argv[0]) and Path(argv[0]).expanduser().is_dir():
+        return open_app(Path(argv[0]).expanduser(), out)
     parser, commands = build_parser(argv[0])
     if not (argv[0] in commands or argv[0].startswith("-")):
         return _app(argv, commands, parser, out)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from loratui.config.schema import DataConfig
+if TYPE_CHECKING:
+    from loratui.config.schema import DataConfig
 
 Size = tuple[int, int]
 ENLARGED = 1.005

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 SAME = 5
 """Up to so many differing bits two pictures count as the same."""
@@ -42,6 +41,7 @@ def _cosines() -> NDArray[np.float64]:
 def perceptual_hash(image: Image.Image) -> int:
     """pHash of a picture: 64 bits, the top left frequency first."""
     import numpy as np  # here, so that the app's first frame does not wait for it
+    from PIL import Image
 
     grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     table = _cosines()

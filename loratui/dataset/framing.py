@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loratui.config.schema import DataConfig
 from loratui.dataset.buckets import ENLARGED, Bucket, Size, assign, buckets_of
+
+if TYPE_CHECKING:
+    from loratui.config.schema import DataConfig
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom as fractions of the picture."""

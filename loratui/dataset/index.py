@@ -27,6 +27,7 @@ from loratui.errors import DatasetError
 VERSION = 3
 _OPAQUE = (".jpg", ".jpeg")
 _BATCH = 500
+_WHOLE = (1 << 64) - 1
 _COLUMNS = (
     *("path", "size", "mtime_ns", "width", "height", "frames", "code", "message", "content"),
     *("cap_suffix", "cap_size", "cap_mtime_ns", "caption", "encoding"),
@@ -45,12 +46,13 @@ CREATE TABLE pictures (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Indexed:
-    """One picture as the index knows it.
+    """One picture as the index knows it. Never changed; not frozen, because that makes ten of them cost as
+    much as a hundred, and a list of a hundred thousand waits for it. Paths are made when they are asked for.
 
     Attributes:
-        path: of the picture.
+        file: path of the picture, as a string.
         size: of the file in bytes.
         mtime_ns: its time of change.
         width: in px as shown, 0 when it cannot be read.
@@ -59,7 +61,7 @@ class Indexed:
         code: short name of what is wrong with the file, empty when nothing is.
         message: the same as a sentence.
         content: SHA-256 of the file, empty when not yet known.
-        caption_path: the sidecar, None when there is none.
+        suffix: of the sidecar, empty when there is none.
         caption: its text.
         encoding: how its bytes were read, empty when there is none.
         quality: figures, None when not yet measured or not measurable.
@@ -68,7 +70,7 @@ class Indexed:
         face: its largest face in fractions of it, empty when it has none, None when that was not looked for.
     """
 
-    path: Path
+    file: str
     size: int
     mtime_ns: int
     width: int
@@ -77,13 +79,31 @@ class Indexed:
     code: str
     message: str
     content: str
-    caption_path: Path | None
+    suffix: str
     caption: str
     encoding: str
     quality: Quality | None
     phash: int | None
     measured: str
     face: tuple[float, ...] | None = None
+    _path: Path | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """Of the picture."""
+        if self._path is None:
+            self._path = Path(self.file)
+        return self._path
+
+    @property
+    def caption_path(self) -> Path | None:
+        """The sidecar, None when there is none."""
+        return Path(self.caption_file) if self.suffix else None
+
+    @property
+    def caption_file(self) -> str:
+        """The sidecar, or where it would lie, as a string."""
+        return os.path.splitext(self.file)[0] + (self.suffix or ".txt")  # noqa: PTH122 -- a tenth of with_suffix
 
     @property
     def face_share(self) -> float | None:
@@ -450,11 +470,9 @@ def _sidecars(folder: str) -> dict[str, os.stat_result]:
 def _indexed(row: tuple[Any, ...]) -> Indexed:
     key, size, mtime_ns, width, height, frames, code, message, content = row[:9]
     suffix, _cap_size, _cap_time, caption, encoding = row[9:14]
-    *figures, phash, measured, face = row[14:]
-    path = Path(os.fsdecode(key))
-    quality = None if figures[0] is None else Quality(*figures)
+    phash, measured, face = row[21:]
     return Indexed(
-        path,
+        os.fsdecode(key),
         size,
         mtime_ns,
         width,
@@ -463,11 +481,11 @@ def _indexed(row: tuple[Any, ...]) -> Indexed:
         code,
         message,
         content,
-        path.with_suffix(suffix) if suffix else None,
+        suffix or "",
         caption or "",
         encoding or "",
-        quality,
-        None if phash is None else phash & (1 << 64) - 1,
+        None if row[14] is None else Quality._make(row[14:21]),
+        None if phash is None else phash & _WHOLE,
         measured,
         None if face is None else tuple(float(x) for x in face.split()),
     )

@@ -58,15 +58,15 @@ class MaskFinder:
         self._suffixes = frozenset(suffixes)
         self._known: dict[str, dict[str, Path]] = {}
 
-    def of(self, picture: Path, alpha: bool = False) -> Mask | None:
+    def of(self, picture: Path | str, alpha: bool = False) -> Mask | None:
         """The mask of a picture: its file, else its alpha channel where that is wanted."""
         folder = os.path.dirname(picture)  # noqa: PTH120 -- asked ten thousand times; Path.parent is slow
         found = self._known.get(folder)
         if found is None:
             found = self._known[folder] = self._look(folder)
-        if found and (path := found.get(picture.stem)) is not None:
+        if found and (path := found.get(Path(picture).stem)) is not None:
             return Mask(path)
-        return Mask(picture, "alpha") if alpha else None
+        return Mask(Path(picture), "alpha") if alpha else None
 
     def _look(self, folder: str) -> dict[str, Path]:
         names = _names(folder)

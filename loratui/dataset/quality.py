@@ -6,14 +6,14 @@ greys and so passes blurred pictures of low contrast, and its entropy calls ever
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, ImageFilter
-
-if TYPE_CHECKING:
+if (
+    TYPE_CHECKING
+):  # at run time in the functions: the app's first frame waits neither for numpy nor for Pillow
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 BLURRY, DARK, LIGHT, ODD_ASPECT, LOW_INFORMATION = 0.29, 0.32, 0.05, 0.35, 0.3
 SOFT = 0.19
@@ -28,8 +28,7 @@ _LIGHT_SIDE = 512
 """Light and entropy are measured on a copy with at most this longest side; the figures hardly move."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(NamedTuple):
     """Figures of one picture.
 
     Attributes:
@@ -57,23 +56,27 @@ class Quality:
 
     def findings(self) -> tuple[str, ...]:
         """Short names of what is wrong, in the order of the thresholds."""
-        tests = (
-            ("blurry", self.blurry),
-            ("dark", self.bright_p99 < DARK),
-            ("light", 1.0 - self.bright_p5 < LIGHT),
-            ("odd-aspect", self.aspect < ODD_ASPECT),
-            ("low-information", self.information < LOW_INFORMATION and self.detail < EMPTY),
-        )
-        return tuple(name for name, hit in tests if hit)
+        sharp, bright_p99, bright_p5, aspect, information, acuity, detail = self
+        out = ["blurry"] if sharp < BLURRY or acuity < SOFT else []
+        if bright_p99 < DARK:
+            out.append("dark")
+        if 1.0 - bright_p5 < LIGHT:
+            out.append("light")
+        if aspect < ODD_ASPECT:
+            out.append("odd-aspect")
+        if information < LOW_INFORMATION and detail < EMPTY:
+            out.append("low-information")
+        return tuple(out)
 
     def as_dict(self) -> dict[str, float]:
         """The figures as plain JSON."""
-        return asdict(self)
+        return self._asdict()
 
 
 def measure(image: Image.Image) -> Quality:
     """All figures of an upright RGB picture."""
-    import numpy as np  # here, so that the app's first frame does not wait for it
+    import numpy as np
+    from PIL import Image
 
     width, height = image.size
     small = image
@@ -95,7 +98,8 @@ def measure(image: Image.Image) -> Quality:
 
 def sharpness(image: Image.Image) -> float:
     """Edges plus spread of greys: (1 - exp(-sqrt(var)/100)) + (1 - exp(-std/100)), the latter 0 to 0.18."""
-    import numpy as np  # here, so that the app's first frame does not wait for it
+    import numpy as np
+    from PIL import ImageFilter
 
     ratio = max(image.size) / MEASURED_PX
     small = image

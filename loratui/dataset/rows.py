@@ -9,17 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import Bucket
-from loratui.dataset.duplicates import Candidate, Group
 from loratui.dataset.framing import PLAIN, Frame, Grids
-from loratui.dataset.index import Indexed
-from loratui.dataset.masks import Mask, MaskFinder
-from loratui.dataset.scan import SUFFIXES
 from loratui.dataset.tags import detect_kind, split_caption
 
+if TYPE_CHECKING:  # the app's first frame knows rows, but waits neither for SQLite nor for Pillow
+    from loratui.config.schema import DataConfig
+    from loratui.dataset.buckets import Bucket
+    from loratui.dataset.duplicates import Candidate, Group
+    from loratui.dataset.index import Indexed
+    from loratui.dataset.masks import Mask
+
+_Value = TypeVar("_Value")
 KOHYA = re.compile(r"^([0-9]+)_(.*)$", re.DOTALL)
 
 
@@ -73,7 +75,7 @@ class PictureRow:
 
     @cached_property
     def name(self) -> str:
-        return self.known.path.name
+        return os.path.basename(self.known.file)  # noqa: PTH119 -- asked of all rows by filter and order
 
     @property
     def caption(self) -> str:
@@ -150,48 +152,59 @@ def make_rows(
     pictures: Iterable[Indexed], root: Path, facts: Facts, data: DataConfig | None = None
 ) -> list[PictureRow]:
     """Rows of pictures in the order given."""
+    from loratui.config.schema import DataConfig
+    from loratui.dataset.masks import MaskFinder
+    from loratui.dataset.scan import SUFFIXES
+
     sizes = _Buckets(data or DataConfig())
     folders = _Folders(root, facts.sources)
-    dup = {Path(c.path): len(g.members) for g in facts.groups if g.sure for c in g.members}
-    no_notes: Mapping[Path, Any] = {}
+    dup = {c.path: len(g.members) for g in facts.groups if g.sure for c in g.members}
+    # by name: making a Path and its hash takes as long as all the rest of a row
     stars, kinds, scores, weights = (
-        facts.notes.get(n, no_notes) for n in ("stars", "kind", "score", "weight")
+        _by_file(facts.notes.get(n)) for n in ("stars", "kind", "score", "weight")
     )
-    findings = facts.findings or {}
-    tokens = facts.tokens or {}
-    frames, masks = facts.frames, MaskFinder(SUFFIXES)
+    findings, tokens = _by_file(facts.findings), _by_file(facts.tokens)
+    frames = _by_file(facts.frames)
+    edited, pinned, marked, alpha = (
+        frozenset(map(os.fspath, paths)) for paths in (facts.edited, facts.pinned, facts.marked, facts.alpha)
+    )
+    masks = MaskFinder(SUFFIXES)
     out = []
     for known in pictures:
-        path = known.path
-        folder = folders.of(path)
-        frame = frames.get(path, PLAIN) if frames else PLAIN
+        file = known.file
+        folder, name = folders.of(file)
+        frame = frames.get(file, PLAIN) if frames else PLAIN
         bucket, enlarged = sizes.of(known.width, known.height, frame)
-        codes: Iterable[str] = notices(known, enlarged, folder.caption)
-        if path in findings:
-            codes = dict.fromkeys((*codes, *findings[path]))
-        caption_path = known.caption_path or path.with_suffix(".txt")
+        codes = notices(known, enlarged, folder.caption)
+        if file in findings:
+            codes = tuple(dict.fromkeys((*codes, *findings[file])))
+        caption = known.caption_file if edited or pinned else ""
         out.append(
             PictureRow(
                 known,
-                folder.prefix + path.name,
+                folder.prefix + name,
                 folder.source,
                 folder.repeats,
                 bucket,
-                tuple(codes),
-                tokens.get(path),
-                scores.get(path),
-                stars.get(path, 0),
-                dup.get(path, 0),
-                masks.of(path, path in facts.alpha),
-                caption_path in facts.edited,
-                caption_path in facts.pinned,
-                path in facts.marked,
-                str(kinds.get(path, "")),
+                codes,
+                tokens.get(file),
+                scores.get(file),
+                stars.get(file, 0),
+                dup.get(file, 0),
+                masks.of(file, file in alpha),
+                caption in edited,
+                caption in pinned,
+                file in marked,
+                str(kinds.get(file, "")),
                 frame,
-                weight=float(weights.get(path, 1.0)),
+                weight=float(weights.get(file, 1.0)),
             )
         )
     return out
+
+
+def _by_file(values: Mapping[Path, _Value] | None) -> dict[str, _Value]:
+    return {os.fspath(path): value for path, value in values.items()} if values else {}
 
 
 def notices(known: Indexed, enlarged: float = 1.0, folder_caption: str = "") -> tuple[str, ...]:
@@ -200,13 +213,14 @@ def notices(known: Indexed, enlarged: float = 1.0, folder_caption: str = "") -> 
     The names are those of `scan` and of `Quality.findings`; `notice_severity` tells how bad one is.
     """
     codes = [known.code] if known.code else []
-    codes += known.quality.findings() if known.quality else ()
+    if known.quality is not None:
+        codes += known.quality.findings()
     if not known.code:
         if known.frames > 1:
             codes.append("animated")
         if enlarged >= 2.0:
             codes.append("small-image")
-        if known.caption_path is None:
+        if not known.suffix:
             codes.append("caption-from-folder" if folder_caption else "missing-caption")
         elif known.encoding == "unreadable":
             codes.append("unreadable-caption")
@@ -261,12 +275,13 @@ class _Folders:
         self._sources = sources
         self._known: dict[str, _Folder] = {}
 
-    def of(self, picture: Path) -> _Folder:
-        name = os.path.dirname(picture)  # noqa: PTH120 -- called once a picture; Path.parent takes ten times as long
-        found = self._known.get(name)
+    def of(self, picture: str) -> tuple[_Folder, str]:
+        """The folder of a picture, and the picture's name in it."""
+        place, name = os.path.split(picture)
+        found = self._known.get(place)
         if found is None:
-            found = self._known[name] = self._look(picture.parent)
-        return found
+            found = self._known[place] = self._look(Path(place))
+        return found, name
 
     def _look(self, folder: Path) -> _Folder:
         inside = folder.is_relative_to(self._root)
@@ -291,16 +306,20 @@ def candidates(
         apart: sets of pictures that a person said are no duplicates: picture -> name of the set -> its hash
             when that was said. A picture that is another since then is looked at anew.
     """
+    from loratui.dataset.duplicates import Candidate
+
     said = apart or {}
     return [
         Candidate(
-            str(p.path),
+            p.file,
             p.phash,
             p.width,
             p.height,
             p.quality.sharpness if p.quality else None,
             p.size,
-            frozenset(name for name, known in said.get(p.path, {}).items() if known == p.phash),
+            frozenset(name for name, known in said.get(p.path, {}).items() if known == p.phash)
+            if said
+            else frozenset(),
         )
         for p in pictures
         if p.phash is not None

@@ -110,7 +110,7 @@ def project_findings(
 ) -> list[Finding]:
     """Findings on files, looks, near-duplicates, buckets and captions, the worst first."""
     texts = [
-        Text(r.rel, r.caption, r.known.caption_path is not None, r.known.encoding or "utf-8") for r in rows
+        Text(r.rel, r.caption, bool(r.known.suffix), r.known.encoding or "utf-8") for r in rows
     ]
     found = [*audit(texts, collection.project.trigger, count_tokens), *_files(rows)]
     found += [*_looks(rows), *_doubles(collection, rows), *_small(collection, rows)]
@@ -160,7 +160,7 @@ def _looks(rows: Sequence[PictureRow]) -> list[Finding]:
 
 
 def _doubles(collection: Collection, rows: Sequence[PictureRow]) -> list[Finding]:
-    names = {str(r.known.path): r.rel for r in rows}
+    names = {r.known.file: r.rel for r in rows}
     out = []
     for group in collection.groups:
         paths = tuple(names[c.path] for c in group.members if c.path in names)

@@ -30,6 +30,9 @@ def run(
     import os
     import sys
 
+    from loratui.ui import still
+
+    still.begin()
     os.environ.setdefault("TEXTUAL_FPS", _FRAMES)  # read when Textual is imported
     from loratui.ui.app import LoratuiApp
     from loratui.ui.memory import give_back_freed

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratui.dataset.batch import Batch
-from loratui.dataset.edits import Operation
-from loratui.dataset.rows import PictureRow
 from loratui.errors import LoratuiError
-from loratui.project.history import Actor, Outcome
 from loratui.ui import figures
 from loratui.ui.messages import Said
-from loratui.ui.screens.diff import DiffDialog
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rest is imported at the first edit: the app's first frame does not wait for it
+    from loratui.dataset.batch import Batch
+    from loratui.dataset.edits import Operation
+    from loratui.dataset.rows import PictureRow
+    from loratui.project.history import Actor, Outcome
     from loratui.ui.app import LoratuiApp
+    from loratui.ui.screens.diff import DiffDialog
     from loratui.ui.watching import Gone, Post
 
-Plan = Callable[[bool], Batch]
+Plan = Callable[[bool], "Batch"]
 """(pinned ones too) -> what would happen; called in a thread."""
 
 
@@ -53,6 +53,8 @@ class Batching:
 
     def edit(self, operation: Operation, scope: Scope) -> None:
         """Show what an operation would do, and let it be done."""
+        from loratui.project.history import Actor
+
         collection = self._studio.library.collection
         if collection is not None:
             self.show(
@@ -71,6 +73,8 @@ class Batching:
             actor: who is said to have done it.
             may_pin: whether captions that are pinned can be taken in.
         """
+        from loratui.ui.screens.diff import DiffDialog
+
         dialog = DiffDialog(
             words,
             replan=(lambda pinned: self._plan(dialog, plan, pinned)) if may_pin else None,

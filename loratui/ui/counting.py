@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratui.dataset.rows import INFO, PictureRow
 from loratui.dataset.tags import fold
-from loratui.dataset.tokens import ClipTokens
 from loratui.errors import LoratuiError
+
+if TYPE_CHECKING:
+    from loratui.dataset.tokens import ClipTokens
 
 _LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
 """What a picture may look like on purpose."""
 
 
-def totals(rows: Sequence[PictureRow]) -> tuple[tuple[int, int, int], frozenset[str]]:
+Counted = tuple[tuple[int, int, int], frozenset[str]]
+"""Pictures with a caption, pictures to look at, unusable files; and codes that ask for nothing."""
+
+
+def totals(rows: Sequence[PictureRow]) -> Counted:
     """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
     found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
     calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
@@ -44,6 +51,7 @@ def frequencies(rows: Iterable[PictureRow]) -> list[tuple[str, int]]:
 
 def token_counter(base: str) -> ClipTokens | None:
     """Exact counts: by the base's own vocabulary, else by CLIP's."""
+    from loratui.dataset.tokens import ClipTokens
     from loratui.demo import base_path
 
     folder = base_path() if base == "demo" else Path(base).expanduser()

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, ClassVar
 from loratui.dataset.rows import PictureRow
 from loratui.dataset.sidecar import Caption, read_caption
 from loratui.errors import DatasetError, LoratuiError
-from loratui.ui.counting import shared_prefix, token_counter
+from loratui.ui.counting import Counted, shared_prefix, token_counter, totals
 from loratui.ui.measuring import Measuring
 from loratui.ui.messages import ProjectOpened, Said, ScanDone, ScanProgress
 from loratui.ui.outside import Outside, is_below
 from loratui.ui.shelf import Shelf
 from loratui.ui.still import making_rows
-from loratui.ui.thumbnail_source import ThumbnailSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from loratui.project.collection import Collection
+    from loratui.ui.thumbnail_source import ThumbnailSource
     from loratui.ui.watching import Gone, Post, Watching
 
+_PAINT_S = 1.0
+"""At most so long what else is read waits for the first list to be painted."""
 _REST = 0.3
 """Seconds without another key before what costs much is done."""
 
@@ -83,12 +85,15 @@ class Library(Shelf):
             try:
                 collection = Collection(project, data)
             except LoratuiError as error:
+                self.painted.set()
                 post(Said(error.message, error.advice, "error"))
                 return
             with making_rows():
                 rows = collection.rows()
             if rows and not gone():
-                self.studio.call_later(self._take, rows, collection, False)
+                self.studio.call_later(self._take, rows, collection, False, totals(rows))
+                self.painted.wait(_PAINT_S)
+            self.painted.set()
             if self.WATCHES and not gone():
                 self._outside.start(collection)
             self._look(collection, post, gone, bool(rows))
@@ -166,26 +171,39 @@ class Library(Shelf):
         if self.MEASURES and not gone():
             self.studio.call_later(self._measuring.start, collection)
 
-    def _take(self, rows: list[PictureRow] | None, collection: Collection, read: bool) -> None:
-        """Rows as they are now; None when nothing changed."""
+    def _take(
+        self,
+        rows: list[PictureRow] | None,
+        collection: Collection,
+        read: bool,
+        counted: Counted | None = None,
+    ) -> None:
+        """Rows as they are now; None when nothing changed. Their counts come along where they are known."""
         self.collection = collection
+        if counted is not None:
+            self.totals, self.calm = counted
         self.read = self.read or read
         if rows is not None:
-            before = self._by_path
+            before = self._by_file
             self.changed = {
                 row.known.path
                 for row in rows
-                if (old := before.get(row.known.path)) is not None
+                if (old := before.get(row.known.file)) is not None
                 and old.known.mtime_ns != row.known.mtime_ns
             }
             self.rows = rows
             self.prefix = shared_prefix(rows)
-            self._by_path = {row.known.path: row for row in rows}
-            self.marked &= self._by_path.keys()
-            for path in self.marked:
-                self._by_path[path].marked = True
+            self._by_file = {row.known.file: row for row in rows}
+            marked = [row for path in self.marked if (row := self.row(path)) is not None]
+            self.marked = {row.known.path for row in marked}
+            for row in marked:
+                row.marked = True
             self._narrow()
-        self._publish("pictures")
+        if counted is None:
+            self._publish("pictures")
+        else:
+            self.studio.state_changed.publish("pictures")
+            self.studio.call_after_refresh(self.painted.set)
 
     def reload(self, pictures: Sequence[Path], sift: bool = False) -> None:
         """Some captions or notes are others now: read them again, in a thread.
@@ -244,7 +262,7 @@ class Library(Shelf):
     def _patch(self, rows: Sequence[PictureRow], sift: bool) -> None:
         self.changed = set()
         for new in rows:
-            old = self._by_path.get(new.known.path)
+            old = self._by_file.get(new.known.file)
             if old is not None:
                 if old.known.mtime_ns != new.known.mtime_ns:
                     self.changed.add(new.known.path)
@@ -269,6 +287,8 @@ class Library(Shelf):
         if collection is None:
             raise DatasetError("The pictures are still being read.")
         if self._source is None:
+            from loratui.ui.thumbnail_source import ThumbnailSource
+
             self._source = ThumbnailSource(collection, self._ending)
         return self._source.get(picture)
 

@@ -6,6 +6,8 @@ figures came, `shown` when the filter or the order lets other rows through, `mar
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from loratui.dataset.query import Node, QueryError, parse, parse_sort, select, sort_rows
 from loratui.dataset.rows import INFO, PictureRow
-from loratui.dataset.tokens import ClipTokens
 from loratui.ui.counting import frequencies, totals
 from loratui.ui.still import making_rows
 
 if TYPE_CHECKING:
     from loratui.dataset.measure_pool import Measured
+    from loratui.dataset.tokens import ClipTokens
     from loratui.ui.watching import Gone, Post, Watching
 
 _AT_ONCE = 3000
@@ -47,23 +49,26 @@ class Shelf:
         self.totals = (0, 0, 0)
         """Pictures with a caption, pictures to look at, unusable files."""
         self._node: Node | None = None
-        self._by_path: dict[Path, PictureRow] = {}
+        self._by_file: dict[str, PictureRow] = {}
         self.measured: set[Path] = set()
         """Pictures whose figures came last."""
         self._alike: Mapping[Path, int] = {}
+        self.painted = threading.Event()
+        """Set when the first list stands on the screen: what can wait, waits for it."""
 
     def row(self, picture: Path) -> PictureRow | None:
         """The row of a picture."""
-        return self._by_path.get(picture)
+        return self._by_file.get(os.fspath(picture))
 
     def forget(self, pictures: Iterable[Path]) -> None:
         """Rows of pictures that are going away: gone from the screen at once."""
-        gone = set(pictures)
-        self.marked -= gone
-        self.rows = [row for row in self.rows if row.known.path not in gone]
-        self.shown = [row for row in self.shown if row.known.path not in gone]
-        for path in gone:
-            self._by_path.pop(path, None)
+        paths = set(pictures)
+        self.marked -= paths
+        gone = set(map(os.fspath, paths))
+        self.rows = [row for row in self.rows if row.known.file not in gone]
+        self.shown = [row for row in self.shown if row.known.file not in gone]
+        for file in gone:
+            self._by_file.pop(file, None)
         self._publish("shown")
 
     # --- figures ----------------------------------------------------------------------------------------
@@ -72,7 +77,7 @@ class Shelf:
         """Figures of some pictures."""
         self.measured = set()
         for one in found:
-            row = self._by_path.get(one.path)
+            row = self.row(one.path)
             if row is not None and one.face is not None:
                 self.measured.add(one.path)
                 row.known = replace(row.known, face=one.face)
@@ -88,7 +93,7 @@ class Shelf:
         """How many pictures look like each."""
         self.measured = set(self._alike.keys() | alike.keys())
         for path in self.measured:
-            row = self._by_path.get(path)
+            row = self.row(path)
             if row is not None:
                 row.dup = alike.get(path, 0)
         self._alike = alike
@@ -121,7 +126,7 @@ class Shelf:
 
     def _narrow(self) -> None:
         node, sort, rows = self._node, self.sort, self.rows
-        if len(rows) <= _AT_ONCE:
+        if len(rows) <= _AT_ONCE or (node is None and sort == "name"):
             self._show(self._choose(node, sort, rows))
             return
 
@@ -233,8 +238,10 @@ class Shelf:
             take(*count())
         else:
 
-            def work(_post: Post, _gone: Gone) -> None:
-                self.studio.call_later(take, *count())
+            def work(_post: Post, gone: Gone) -> None:
+                self.painted.wait(1.0)
+                if not gone():
+                    self.studio.call_later(take, *count())
 
             self.studio.in_thread(work, "tags")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from loratui.config.schema import DataConfig
 from loratui.dataset.buckets import Bucket, Buckets, buckets_of
 from loratui.dataset.framing import Frame, framed
 from loratui.dataset.rows import INFO, PictureRow
+
+if TYPE_CHECKING:
+    from loratui.config.schema import DataConfig
 
 
 @dataclass(frozen=True, slots=True)

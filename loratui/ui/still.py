@@ -1,4 +1,6 @@
-"""No full garbage collection while a hundred thousand rows are made, nor over them afterwards.
+"""No garbage collection before the first frame, nor while a hundred thousand rows are made, nor over them.
+
+Before the first frame next to nothing is garbage, and looking for it takes a tenth of the start.
 
 Rows live as long as the project and hold no cycles; a collector that walks them all stops the keys for a
 fifth of a second, again and again.
@@ -14,6 +16,21 @@ from collections.abc import Iterator
 _lock = threading.Lock()
 _inside = 0
 _frozen = False
+
+
+def begin() -> None:
+    """Collect nothing from here to `first_frame`."""
+    gc.disable()
+
+
+def first_frame() -> None:
+    """Collect as usual; what was imported and mounted is never walked."""
+    global _frozen
+    with _lock:
+        if not _inside:
+            gc.freeze()
+            _frozen = True
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from textual.message_pump import MessagePump
 from textual.signal import Signal
 from textual.worker import get_current_worker
 
-from loratui.config.schema import DataConfig
 from loratui.errors import LoratuiError
 from loratui.runs.diagnosis import Surroundings, hindrances
 from loratui.runs.liveness import host_name
 from loratui.runs.state import ENDED
+from loratui.ui import still
 from loratui.ui.library import Library
 from loratui.ui.messages import (
     CurvesProgress,
@@ -36,6 +37,7 @@ from loratui.ui.messages import (
 )
 
 if TYPE_CHECKING:
+    from loratui.config.schema import DataConfig
     from loratui.dataset.index import Indexed
     from loratui.dataset.scan import Scan
     from loratui.project import Project
@@ -76,7 +78,6 @@ class Watching(App[None]):
         self.scan: Scan | None = None
         self.scanned = 0
         self.library = Library(self)
-        self.data_settings = DataConfig()
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
         self.queue_entries: list[Entry] = []
         self.queue_holders: list[Holder] = []
@@ -87,6 +88,13 @@ class Watching(App[None]):
         """What the Dataset room asked to be captioned; None until it has asked."""
         self.caption_here: Path | None = None
         self.state_changed: Signal[str] = Signal(self, "state-changed")
+
+    @cached_property
+    def data_settings(self) -> DataConfig:
+        """How pictures are cut: the defaults, until the project was read."""
+        from loratui.config.schema import DataConfig  # here: the first frame does not wait for it
+
+        return DataConfig()
 
     @property
     def replaying(self) -> bool:
@@ -124,6 +132,9 @@ class Watching(App[None]):
 
     def begin(self) -> None:
         """Start reading, once the first frame is on its way."""
+        still.first_frame()
+        if self.current_mode != "dataset":
+            self.library.painted.set()  # nobody looks at the list of pictures
         if self.replaying:
             self._begin_replay()
             return
@@ -298,16 +309,20 @@ class Watching(App[None]):
         try:
             data = project.resolve().data
         except LoratuiError as error:
+            from loratui.config.schema import DataConfig
+
             data = DataConfig()
             post(Said(error.message, error.advice, "warning"))
         post(ProjectOpened(project, data))
 
     def _read_runs(self, post: Post, gone: Gone) -> None:
+        self.library.painted.wait(1.0)
         from loratui.ui.feed import list_states
 
         list_states(self.root / "runs", post, gone)
 
     def _read_machine(self, post: Post, gone: Gone) -> None:
+        self.library.painted.wait(1.0)
         from loratui.ui.machine import Machine
 
         machine = Machine(str(self.root))

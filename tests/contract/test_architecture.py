@@ -54,6 +54,14 @@ def test_training_side_loads_no_textual() -> None:
     ]
 
 
+def test_the_first_frame_waits_for_little() -> None:
+    """Half a second from the command to the room of pictures: all else is imported when it is needed."""
+    loaded = loaded_after("import loratui.ui.app, loratui.ui.screens.dataset, loratui.ui.terminal")
+    later = {"PIL", "numpy", "tomlkit", "tomllib", "filelock", "msgspec", "zipfile", "watchfiles", "psutil"}
+    assert not loaded & later
+    assert not [m for m in loaded if m.startswith(("loratui.project", "loratui.config", "loratui.cli"))]
+
+
 def test_the_middle_loads_neither() -> None:
     names = in_package("config", "plan", "dataset", "project", "runs", "optim", "weights")
     loaded = loaded_after(import_lines(names))

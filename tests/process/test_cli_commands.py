@@ -53,9 +53,10 @@ def process(*argv: object, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_lists_every_command_and_each_has_its_own() -> None:
-    from loratui.cli.shell import build_parser
+    from loratui.cli.shell import COMMAND, build_parser
 
     _, commands = build_parser()
+    assert all(map(COMMAND.fullmatch, commands)), "a folder of this name would open the app"
     wanted = (
         "demo new import scan plan train runs status attach pause resume stop save sample export verify "
         "presets families config doctor replay get"

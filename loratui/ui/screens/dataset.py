@@ -16,8 +16,7 @@ from textual.widget import Widget
 from loratui.dataset.query import FIELDS, parse_sort, sort_to_text
 from loratui.dataset.query.sort import SortKey
 from loratui.dataset.rows import PictureRow
-from loratui.project.filters import READY, forget_filter, kept_filters
-from loratui.ui import commands, figures, text
+from loratui.ui import figures, text
 from loratui.ui.actions import Action, bindings
 from loratui.ui.screens import dataset_keys
 from loratui.ui.screens.choose import Choice, ChooseDialog, Option
@@ -313,6 +312,8 @@ class DatasetRoom(DatasetDeeds):
 
     def action_filters(self) -> None:
         """Filters that were kept, and those most people need."""
+        from loratui.project.filters import READY, forget_filter, kept_filters
+
         project, library = self.studio.project, self.studio.library
         if project is None:
             return
@@ -351,6 +352,8 @@ class DatasetRoom(DatasetDeeds):
 
     @on(CommandLine.Given)
     def _given(self, event: CommandLine.Given) -> None:
+        from loratui.ui import commands
+
         line = self.query_one(CommandLine)
         problem = commands.run(self, event.line)
         if problem:

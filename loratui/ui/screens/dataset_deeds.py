@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from loratui.dataset import batch as batches
-from loratui.dataset.completion import Completer, read_tag_list
-from loratui.dataset.edit_parse import OPERATIONS, parse_operation
-from loratui.dataset.edits import Add
 from loratui.dataset.query.nodes import escape_glob
 from loratui.dataset.rows import PictureRow
 from loratui.dataset.tags import join
-from loratui.dataset.textblocks import Block, changed, read_blocks, write_blocks
 from loratui.errors import DatasetError, LoratuiError
 from loratui.paths import config_dir
-from loratui.project.history import Actor
 from loratui.ui import figures, text
 from loratui.ui.batching import Batching, Scope
 from loratui.ui.clipboard import copy
 from loratui.ui.external_editor import edit_text
 from loratui.ui.messages import Said
 from loratui.ui.screens.choose import Choice, ChooseDialog, Option
-from loratui.ui.screens.confirm import ConfirmDialog
 from loratui.ui.screens.dataset_frames import DatasetFrames
 from loratui.ui.widgets.caption_editor import CaptionEditor
 from loratui.ui.widgets.command_line import CommandLine
@@ -33,7 +26,8 @@ from loratui.ui.widgets.completions import Completions
 from loratui.ui.widgets.filter_line import tag_filter
 from loratui.ui.widgets.tag_panel import TagPanel
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what edits need is imported at the first one: the app's first frame does not wait for it
+    from loratui.dataset.batch import Batch
     from loratui.project.remedies import Trouble
     from loratui.ui.watching import Gone, Post
 
@@ -97,6 +91,8 @@ class DatasetDeeds(DatasetFrames):
 
     def complete_from_tags(self) -> None:
         """The project's tags and those of lists finish what is typed."""
+        from loratui.dataset.completion import Completer
+
         known = dict(self.studio.library.tags_all)
         self.query_one(Completions).completer = Completer(known, self._lists or ())  # type: ignore[arg-type]
 
@@ -108,6 +104,8 @@ class DatasetDeeds(DatasetFrames):
         folders = (self.studio.project.root / "tags", config_dir() / "tags")
 
         def work(post: Post, gone: Gone) -> None:
+            from loratui.dataset.completion import read_tag_list
+
             found: list[tuple[object, tuple[str, ...]]] = []
             for folder in folders:
                 for path in sorted(folder.glob("*.csv")) + sorted(folder.glob("*.txt")):
@@ -126,6 +124,8 @@ class DatasetDeeds(DatasetFrames):
 
     def action_batch(self) -> None:
         """Choose an edit for many captions; its arguments are typed in the line for commands."""
+        from loratui.dataset.edit_parse import OPERATIONS, parse_operation
+
         scope = self.scope()
         options = [Option(s.name, f"{s.name} {s.usage}".strip(), s.help) for s in OPERATIONS.values()]
 
@@ -218,6 +218,8 @@ class DatasetDeeds(DatasetFrames):
 
     @on(TagPanel.Acted)
     def _acted(self, event: TagPanel.Acted) -> None:
+        from loratui.dataset.edit_parse import parse_operation
+
         tag = event.tag
         if event.verb == "filter":
             self.use_filter(tag_filter(tag))
@@ -232,8 +234,8 @@ class DatasetDeeds(DatasetFrames):
 
     def go_to(self, picture: Path) -> None:
         """Put the cursor on a picture, where it is shown."""
-        shown = self.studio.library.shown
-        at = next((i for i, row in enumerate(shown) if row.known.path == picture), None)
+        shown, wanted = self.studio.library.shown, self.studio.library.row(picture)
+        at = next((i for i, row in enumerate(shown) if row is wanted), None)
         if at is not None:
             self.view.cursor = at
 
@@ -268,6 +270,9 @@ class DatasetDeeds(DatasetFrames):
             self.notify("No tags were copied yet: y copies those of a picture.")
 
     def _add_tags(self, tags: tuple[str, ...]) -> None:
+        from loratui.dataset.edits import Add
+        from loratui.project.history import Actor
+
         rows, operation = self.these(), Add(tags)
         collection = self.studio.library.collection
         if len(rows) > 1:
@@ -279,6 +284,8 @@ class DatasetDeeds(DatasetFrames):
 
     def action_editor(self) -> None:
         """Captions of the marked pictures, or of this one, in the user's editor."""
+        from loratui.dataset.textblocks import Block, write_blocks
+
         self.query_one(CaptionEditor).save()
         rows = [row for row in self.these() if not row.known.code]
         if rows:
@@ -286,6 +293,11 @@ class DatasetDeeds(DatasetFrames):
             self._edit_blocks(rows, write_blocks(Block(name, words) for name, words in before.items()))
 
     def _edit_blocks(self, rows: list[PictureRow], words: str) -> None:
+        from loratui.dataset import batch as batches
+        from loratui.dataset.textblocks import changed, read_blocks
+        from loratui.project.history import Actor
+        from loratui.ui.screens.confirm import ConfirmDialog
+
         by_name = {row.rel: row for row in rows}
         try:
             after = edit_text(self.app, words)
@@ -305,7 +317,7 @@ class DatasetDeeds(DatasetFrames):
             return
         label = f"edit {figures.plural(len(new), 'caption')} in an editor"
 
-        def plan(_pinned: bool) -> batches.Batch:
+        def plan(_pinned: bool) -> Batch:
             made = [batches.set_text(by_name[name].known.path, caption) for name, caption in new.items()]
             done = tuple(c for c in made if not c.reason)
             left = tuple(c for c in made if c.reason)

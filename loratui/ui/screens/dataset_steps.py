@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from loratui.dataset.rows import PictureRow
 from loratui.errors import LoratuiError
-from loratui.project.weighing import WEIGHT
 from loratui.ui import figures, text
 from loratui.ui.batching import Scope, report
 from loratui.ui.messages import Said
@@ -110,6 +109,8 @@ class DatasetSteps(Room):
 
     def give_weight(self, weight: float) -> None:
         """Weigh the loss of the marked pictures, or of this one."""
+        from loratui.project.weighing import WEIGHT  # here: the first frame does not wait for the history
+
         rows = self.these()
         words = rows[0].name if len(rows) == 1 else figures.plural(len(rows), "picture")
         self._note(

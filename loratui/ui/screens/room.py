@@ -38,6 +38,7 @@ class Room(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._compositor = SparseCompositor()
+        self._following = False
 
     @property
     def studio(self) -> LoratuiApp:
@@ -55,7 +56,10 @@ class Room(Screen[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        """Follow the app's state."""
+        """Follow the app's state, once: Textual calls this for each class, and rooms call it first."""
+        if self._following:
+            return
+        self._following = True
         self.studio.state_changed.subscribe(self, self.follow, immediate=True)
         for what in ("project", "scan", "runs", "run", "machine"):
             self.follow(what)

@@ -12,7 +12,6 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
-from loratui.dataset.edit_parse import OPERATIONS
 from loratui.ui import text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette, palette
@@ -40,6 +39,8 @@ WORDS: dict[str, tuple[str, str]] = {
 class _Words(Suggester):
     async def get_suggestion(self, value: str) -> str | None:
         """The first word finished."""
+        from loratui.dataset.edit_parse import OPERATIONS
+
         typed = value.lstrip("%.")
         if typed and " " not in typed:
             head = value[: len(value) - len(typed)]
@@ -118,6 +119,8 @@ class CommandLine(Vertical):
         self.remove_class("-open")
 
     def _help(self, width: int, height: int, colours: Palette) -> list[Row]:
+        from loratui.dataset.edit_parse import OPERATIONS  # here: the first frame does not wait for it
+
         if self._error:
             return [[(text.crop(text.plain(self._error), width), colours.red)]]
         value = self.query_one(Input).value

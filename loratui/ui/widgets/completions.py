@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from loratui.dataset.completion import Completer, Known
 from loratui.dataset.tags import fold
 from loratui.ui import text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
 from loratui.ui.widgets.canvas import Canvas
+
+if TYPE_CHECKING:
+    from loratui.dataset.completion import Completer, Known
 
 _MOST = 6
 _WIDE = 44
