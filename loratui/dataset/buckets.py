@@ -7,6 +7,7 @@ picture is scaled to cover the bucket and the rest is cropped, half on each side
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,26 @@ class Buckets(list[Size]):
     def __init__(self, sizes: Iterable[Size], own: Own | None = None) -> None:
         super().__init__(sizes)
         self.own = own
+        self._sizes = frozenset(self)
+        first: dict[float, int] = {}
+        for number, (width, height) in enumerate(self):
+            first.setdefault(width / height, number)
+        self._aspects = sorted(first)
+        self._places = [first[aspect] for aspect in self._aspects]
+
+    def has(self, size: Size) -> bool:
+        """Whether this is one of them."""
+        return size in self._sizes
+
+    def nearest(self, aspect: float) -> Size:
+        """The size of the nearest aspect ratio; of two equally near, the first in the list."""
+        aspects, places = self._aspects, self._places
+        at = min(bisect.bisect_left(aspects, aspect), len(aspects) - 1)
+        if at:
+            below, above = abs(aspects[at - 1] - aspect), abs(aspects[at] - aspect)
+            if below < above or (below == above and places[at - 1] < places[at]):
+                at -= 1
+        return self[places[at]]
 
 
 def make_buckets(resolution: int, step: int, minimum: int, maximum: int) -> list[Size]:
@@ -124,16 +145,12 @@ def assign(width: int, height: int, buckets: Sequence[Size]) -> Bucket:
 
     An exact size wins over the nearest aspect ratio; of two equally near, the first in the list wins.
     """
-    aspect = width / height
-    if (width, height) in buckets:
-        size = (width, height)
-    else:
-        size = min(buckets, key=lambda b: abs(b[0] / b[1] - aspect))
+    grid = buckets if isinstance(buckets, Buckets) else Buckets(buckets)
+    size = (width, height) if grid.has((width, height)) else grid.nearest(width / height)
     bucket = place(width, height, size)
-    own = getattr(buckets, "own", None)
-    if own is None or bucket.upscale <= ENLARGED:
+    if grid.own is None or bucket.upscale <= ENLARGED:
         return bucket
-    return place(width, height, own.size(width, height))
+    return place(width, height, grid.own.size(width, height))
 
 
 def place(width: int, height: int, size: Size) -> Bucket:

@@ -8,11 +8,13 @@ aspect ratio is laid into it, the largest that fits, at its centre.
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from loratui.dataset.buckets import ENLARGED, Bucket, Size, assign, buckets_of
+from loratui.dataset.buckets import ENLARGED, Bucket, Buckets, Size, assign, buckets_of
 
 if TYPE_CHECKING:
     from loratui.config.schema import DataConfig
@@ -46,7 +48,7 @@ class Frame:
     @property
     def plain(self) -> bool:
         """Whether nothing is done to the picture."""
-        return self == PLAIN
+        return self is PLAIN or self == PLAIN
 
     def size(self, width: int, height: int) -> Size:
         """(width, height) in px of a picture after the turn."""
@@ -109,13 +111,15 @@ def framed(width: int, height: int, frame: Frame, buckets: Sequence[Size]) -> Bu
     if frame.box is None:
         return assign(width, height, buckets)
     left, top, right, bottom = frame.box
-    aspect = (right - left) * width / ((bottom - top) * height)
-    size = min(buckets, key=lambda b: abs(b[0] / b[1] - aspect))
+    grid = buckets if isinstance(buckets, Buckets) else Buckets(buckets)
+    size = grid.nearest((right - left) * width / ((bottom - top) * height))
     bucket = lay(width, height, frame.box, size)
-    own = getattr(buckets, "own", None)
-    if own is None or bucket.upscale <= ENLARGED:
+    if grid.own is None or bucket.upscale <= ENLARGED:
         return bucket
-    return lay(width, height, frame.box, own.size((right - left) * width, (bottom - top) * height))
+    return lay(width, height, frame.box, grid.own.size((right - left) * width, (bottom - top) * height))
+
+
+_REMEMBERED = 50_000
 
 
 class Grids:
@@ -126,6 +130,7 @@ class Grids:
         self._always = data.upscale == "always"
         for grid in self._higher:
             grid.own = None  # a picture too small for it would be the same again
+        self._known: dict[tuple[int, int, Frame], tuple[Bucket, ...]] = {}
 
     def buckets(self, width: int, height: int, frame: Frame = PLAIN) -> tuple[Bucket, ...]:
         """Where a picture is trained, the lowest resolution first: there always, higher up when large enough.
@@ -135,12 +140,47 @@ class Grids:
             height: of the picture in px.
             frame: what is done to it.
         """
+        key = (width, height, frame)
+        known = self._known.get(key)
+        if known is None:
+            known = self._find(*key)
+            if len(self._known) < _REMEMBERED:
+                self._known[key] = known
+        return known
+
+    def _find(self, width: int, height: int, frame: Frame) -> tuple[Bucket, ...]:
         found = [framed(width, height, frame, self._lowest)]
         for grid in self._higher:
             bucket = framed(width, height, frame, grid)
             if (self._always or bucket.upscale <= ENLARGED) and bucket.size not in {b.size for b in found}:
                 found.append(bucket)
         return tuple(found)
+
+
+def grids(data: DataConfig) -> Grids:
+    """The buckets of these settings, with what was found with them before: a plan asks again and again."""
+    return _grids(grid_key(data), data)
+
+
+def grid_key(data: DataConfig) -> _Key:
+    """What of the settings decides where pictures land; of two that share it, one scan serves both."""
+    size = data.bucketing, data.bucket_step, data.min_bucket, data.max_bucket
+    return (data.resolution, data.resolutions, data.upscale, *size)
+
+
+_Key = tuple[int, tuple[int, ...], str, bool, int, int, int]
+_kept: OrderedDict[_Key, Grids] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _grids(key: _Key, data: DataConfig) -> Grids:
+    with _lock:
+        if key not in _kept:
+            _kept[key] = Grids(data)
+            while len(_kept) > 2:
+                _kept.popitem(last=False)
+        _kept.move_to_end(key)
+        return _kept[key]
 
 
 def lay(width: int, height: int, box: Box, size: Size) -> Bucket:

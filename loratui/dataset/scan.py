@@ -21,7 +21,7 @@ from loratui.config.schema import DataConfig
 from loratui.dataset import sidecar
 from loratui.dataset.buckets import Bucket, Size
 from loratui.dataset.formats import kind_of, need, open_image
-from loratui.dataset.framing import PLAIN, Frame, Grids
+from loratui.dataset.framing import PLAIN, Frame, Grids, grids
 from loratui.dataset.jxl import jxl_size
 from loratui.dataset.masks import Mask, MaskFinder, holds_masks_of_folders, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
@@ -192,26 +192,26 @@ def rebucket(found: Scan, data: DataConfig) -> Scan:
 
 def _bucketed(pictures: list[Picture], general: Iterable[Problem], data: DataConfig) -> Scan:
     """Buckets, and pictures that are small for theirs."""
-    grids = Grids(data)
+    known = grids(data)
     for index, picture in enumerate(pictures):
-        finding = _check_size(picture, buckets_of_picture(picture, grids)[-1])
+        finding = _check_size(picture, buckets_of_picture(picture, known)[-1])
         if finding is not None:
             pictures[index] = replace(picture, problems=(*picture.problems, finding))
     problems = (*general, *(f for p in pictures for f in p.problems))
-    return Scan(tuple(pictures), problems, count_buckets(pictures, grids))
+    return Scan(tuple(pictures), problems, count_buckets(pictures, known))
 
 
-def buckets_of_picture(picture: Picture, grids: Grids) -> tuple[Bucket, ...]:
+def buckets_of_picture(picture: Picture, known: Grids) -> tuple[Bucket, ...]:
     """Where a picture lands at each resolution, with its scale and crop; the lowest first."""
-    return grids.buckets(picture.width, picture.height, picture.frame)
+    return known.buckets(picture.width, picture.height, picture.frame)
 
 
-def count_buckets(pictures: Iterable[Picture], grids: Grids) -> tuple[BucketCount, ...]:
+def count_buckets(pictures: Iterable[Picture], known: Grids) -> tuple[BucketCount, ...]:
     """Pictures per bucket, over all resolutions, the fullest first."""
     images: Counter[Size] = Counter()
     repeated: Counter[Size] = Counter()
     for picture in pictures:
-        for bucket in buckets_of_picture(picture, grids):
+        for bucket in buckets_of_picture(picture, known):
             images[bucket.size] += 1
             repeated[bucket.size] += picture.repeats
     order = sorted(images, key=lambda s: (-repeated[s], s))

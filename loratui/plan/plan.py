@@ -12,7 +12,7 @@ from loratui.config.checks import check
 from loratui.config.docs import field_table
 from loratui.config.load import as_dict
 from loratui.config.schema import RunConfig
-from loratui.dataset.framing import Grids
+from loratui.dataset.framing import grids
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
 from loratui.plan.held import held_back
@@ -128,7 +128,7 @@ def plan(
     held = held_back(scan.pictures, config.objective.validation_share, config.objective.seed)
     if class_pictures or held:
         trained = [p for p in scan.pictures if p.rel not in held]
-        counts = count_buckets([*trained, *class_pictures], Grids(config.data))
+        counts = count_buckets([*trained, *class_pictures], grids(config.data))
     buckets = bucket_plans(counts, config.data.batch_size, config.data.repeats)
     per_epoch = sum(b.batches for b in buckets)
     steps, epochs = steps_of(config, per_epoch)

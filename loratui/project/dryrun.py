@@ -172,14 +172,14 @@ def dry_run(
 
 def largest_bucket(ready: Ready) -> tuple[list[Picture], tuple[int, int]]:
     """The pictures of the bucket with the largest area, enough for a step where there are, and its size."""
-    from loratui.dataset.framing import Grids
+    from loratui.dataset.framing import grids
     from loratui.dataset.scan import buckets_of_picture
 
-    grids = Grids(ready.config.data)
+    known = grids(ready.config.data)
     sized = [
         (bucket.size, picture)
         for picture in ready.scan.pictures
-        for bucket in buckets_of_picture(picture, grids)
+        for bucket in buckets_of_picture(picture, known)
     ]
     size = max((size for size, _ in sized), key=lambda s: (s[0] * s[1], s))
     wanted = ready.config.data.batch_size * ready.config.optimizer.accumulation

@@ -157,11 +157,12 @@ def make_plan(
     except LoratuiError as error:
         own = error.problems or (Problem("", "bad-settings", "error", error.message, advice=error.advice),)
         return PlanMade(number, None, None, own, base)
+    from loratui.dataset.framing import grid_key
     from loratui.dataset.scan import rebucket
     from loratui.project.estimating import foresee
 
     same = scan
-    if scan is not None and config.data != seen:
+    if scan is not None and (seen is None or grid_key(config.data) != grid_key(seen)):
         same = rebucket(scan, config.data)
     try:
         ready = assess(project, config, scan=same)

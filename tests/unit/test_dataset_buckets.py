@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratui.config.schema import DataConfig
-from loratui.dataset.buckets import assign, buckets_of, make_buckets, place
+from loratui.dataset.buckets import Buckets, assign, buckets_of, make_buckets, place
 
 STEPS = st.sampled_from([8, 16, 32, 64])
 SIDES = st.integers(1, 20_000)
@@ -86,3 +86,20 @@ def test_without_bucketing_everything_is_a_square() -> None:
     bucket = place(1000, 500, (512, 512))
     assert bucket.scaled == (1024, 512)
     assert bucket.crop_share == pytest.approx(0.5)
+
+
+@given(
+    st.sampled_from([256, 448, 512, 1024]),
+    st.sampled_from([16, 64]),
+    st.one_of(st.floats(0.05, 20), st.tuples(st.integers(1, 3000), st.integers(1, 3000))),
+)
+def test_the_nearest_aspect_ratio_is_looked_up_as_all_would_be_compared(
+    resolution: int, step: int, wanted: float | tuple[int, int]
+) -> None:
+    """Also exactly in the middle between two, and where two sizes have the same ratio."""
+    sizes = [*make_buckets(resolution, step, step, 2 * resolution), (64, 64), (128, 128)]
+    buckets = Buckets(sizes)
+    aspect = wanted if isinstance(wanted, float) else wanted[0] / wanted[1]
+    ratios = sorted({w / h for w, h in sizes})
+    for ratio in (aspect, ratios[0], ratios[-1], (ratios[0] + ratios[1]) / 2):
+        assert buckets.nearest(ratio) == min(sizes, key=lambda b: abs(b[0] / b[1] - ratio))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from app_kit import picture, project
 from textual.widgets import Input
 
+from loratui.dataset import sidecar
 from loratui.ui.app import LoratuiApp
 from loratui.ui.library import Library
 from loratui.ui.screens.dataset import DatasetRoom
@@ -139,6 +141,35 @@ async def test_a_batch_shows_its_diff_first_and_is_one_undo_step(tmp_path: Path)
         await driver.until(lambda: driver.room.query_one(CaptionEditor).text == "sks robot, picture 1")
         await driver.press("ctrl+r")
         await driver.until(lambda: caption(root, "01").startswith("red hat"))
+
+
+async def test_a_slow_disk_stops_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor goes on while a caption hangs; the index's words stand there, then those of the disk."""
+    root = project(tmp_path / "p", 6)
+    read, release, asked = sidecar.read_caption, threading.Event(), []
+
+    def slow(path: Path) -> sidecar.Caption:
+        if threading.current_thread() is threading.main_thread():
+            raise AssertionError("a caption was read where keys wait for it")
+        asked.append(path.name)
+        assert release.wait(20)
+        return read(path)
+
+    async with room(root) as driver:
+        editor = driver.room.query_one(CaptionEditor)
+        await driver.until(lambda: editor.text == "sks robot, picture 1" and not editor.read_only)
+        monkeypatch.setattr(sidecar, "read_caption", slow)
+        await driver.press("down", "down", "down", "down")
+        await driver.until(lambda: editor.picture is not None and editor.picture.name == "05.png")
+        assert editor.text == "sks robot, picture 5" and editor.read_only
+        await driver.press("up")
+        await driver.until(lambda: editor.text == "sks robot, picture 4")
+        (root / "dataset" / "04.txt").write_text("another program wrote this")
+        release.set()
+        await driver.until(lambda: editor.text == "another program wrote this" and not editor.read_only)
+        assert asked[-1] == "04.png" and len(asked) < 5, "what nobody waits for any more is left out"
+        await driver.press("e", "exclamation_mark", "ctrl+s")
+        await driver.until(lambda: caption(root, "04") == "another program wrote this!")
 
 
 async def test_marks_decide_what_an_edit_works_on(tmp_path: Path) -> None:

@@ -15,11 +15,17 @@ from loratui.dataset import sidecar
 from loratui.dataset.tags import split_caption
 from loratui.errors import LoratuiError
 from loratui.ui import text
+from loratui.ui.caption_reader import CaptionReader, Reading
 from loratui.ui.library import CaptionConflict
 
 if TYPE_CHECKING:
     from loratui.ui.app import LoratuiApp
     from loratui.ui.widgets.completions import Completions
+
+
+_NONE = "no caption yet: e to write one"
+_PATIENCE_S = 2.0
+"""At most so long a caption that is about to be edited is waited for."""
 
 
 def tokens(caption: str) -> int:
@@ -39,7 +45,11 @@ def tokens(caption: str) -> int:
 
 
 class CaptionEditor(TextArea):
-    """Edits the sidecar of `picture`."""
+    """Edits the sidecar of `picture`.
+
+    What the index knows is shown at once, what lies on disk as soon as a thread has read it; before that
+    nothing can be typed. Beginning to edit waits for it.
+    """
 
     DEFAULT_CSS = """
     CaptionEditor {
@@ -87,6 +97,9 @@ class CaptionEditor(TextArea):
         self.picture: Path | None = None
         self._loaded: sidecar.Caption | None = None
         self._as_shown = ""
+        self._reader = CaptionReader(lambda found: self.app.call_later(self._read, found))
+        self._asked = 0
+        """The reading that is waited for; those before it are out of date."""
         self.outdated = False
         """Whether another program changed the file while something is typed here: saving will ask."""
         self.drafts: dict[Path, str] = {}
@@ -117,25 +130,15 @@ class CaptionEditor(TextArea):
 
     def look_again(self) -> None:
         """The file may be another now: show it, unless something else is typed here; then say so."""
-        if self.picture is None:
-            return
-        try:
-            found = sidecar.read_caption(self.picture)
-        except LoratuiError:
-            found = None
-        if self.unsaved:
-            other = found is not None and self._loaded is not None and found.raw != self._loaded.raw
-            if other != self.outdated:
-                self.outdated = other
-                self.post_message(self.Typed())
-        elif found is None or self._loaded is None or found.raw != self._loaded.raw:
-            self._load(self.picture)
+        if self.picture is not None:
+            self._asked = self._reader.ask(self.picture)
 
     def take_theirs(self) -> None:
         """Show the file as it is now, whatever is typed here."""
         if self.picture is not None:
             self.drafts.pop(self.picture, None)
         self._load(self.picture)
+        self._be_read()
 
     def take(self, caption: str) -> None:
         """Put this text here, to be saved on leaving."""
@@ -149,30 +152,67 @@ class CaptionEditor(TextArea):
         return self._as_shown
 
     def _load(self, picture: Path | None) -> None:
+        """Show a caption as the index knows it, and have it read."""
         self.picture = picture
         self.outdated = False
-        problem = ""
-        try:
-            self._loaded = sidecar.read_caption(picture) if picture is not None else None
-        except LoratuiError as error:
-            self._loaded, problem = None, error.message
+        self._loaded = None
+        self.read_only = True
+        row = cast("LoratuiApp", self.app).library.row(picture) if picture is not None else None
+        readable = row is not None and row.known.encoding != "unreadable"
+        self.placeholder = _NONE if readable else ""
+        self._show(row.caption if row is not None else "")
+        self._asked = self._reader.ask(picture) if picture is not None else 0
+        if self.has_focus:
+            self._be_read()
+        self.post_message(self.Typed())
+
+    def _show(self, caption: str, draft: str = "") -> None:
         # the text as it is: made safe, saving would change what the user never touched. `TerminalGuard`
         # keeps control characters in it from the terminal.
-        caption = self._loaded.text if self._loaded is not None else ""
-        self.read_only = picture is None or bool(problem)
-        self.placeholder = problem or ("no caption yet: e to write one" if picture is not None else "")
         self._as_shown = caption
-        draft = self.drafts.pop(picture, "") if picture is not None and self._loaded is not None else ""
         self._completed = None
         self.load_text(draft or caption)
         self.move_cursor(self.document.end)
+
+    def _read(self, found: Reading) -> None:
+        """What a thread read."""
+        if found.turn != self._asked or found.picture != self.picture:
+            return
+        before, now = self._loaded, found.caption
+        if self.unsaved:  # typed here meanwhile
+            self._loaded = before or now
+            other = before is not None and now is not None and now.raw != before.raw
+            if other != self.outdated:
+                self.outdated = other
+                self.post_message(self.Typed())
+            return
+        if before is not None and now is not None and now.raw == before.raw:
+            return
+        self._loaded = now
+        self.read_only = now is None
+        self.placeholder = found.problem or _NONE
+        caption = now.text if now is not None else ""
+        draft = self.drafts.pop(found.picture, "") if now is not None else ""
+        if draft or caption != self._as_shown:
+            self._show(caption, draft)
         self.post_message(self.Typed())
+
+    def _be_read(self) -> None:
+        """Wait for the caption to be read, where it is not yet: what comes next is about it."""
+        if self.picture is not None and self._loaded is None and self._asked:
+            found = self._reader.wait(self._asked, _PATIENCE_S)
+            if found is not None:
+                self._read(found)
+            else:
+                self.placeholder = "the caption is still being read"
 
     def save(self) -> bool:
         """Write the caption if it changed. Works without the event loop, too."""
         if not self.unsaved or self.picture is None:
             return True
-        assert self._loaded is not None
+        self._be_read()
+        if self._loaded is None:  # its disk does not answer: the text waits here
+            return False
         library = cast("LoratuiApp", self.app).library
         try:
             self._loaded = library.save_caption(self.picture, self._finished(), self._loaded)
@@ -184,6 +224,7 @@ class CaptionEditor(TextArea):
             return False
         self._as_shown = self.text
         self.outdated = False
+        self._asked = 0  # what is being read was asked for before
         self.post_message(self.Saved(self.picture, self._loaded.line))
         self.post_message(self.Typed())
         return True
@@ -205,6 +246,7 @@ class CaptionEditor(TextArea):
 
     def on_focus(self) -> None:
         """The state of the text is told while it is edited."""
+        self._be_read()
         self.post_message(self.Typed())
 
     def on_blur(self) -> None:
