@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +56,8 @@ def run_follow(args: argparse.Namespace, out: Output) -> int:
 
 def _detached(run: RunDir, args: argparse.Namespace, out: Output) -> int:
     """Start the same command without a terminal; what it says goes to a file."""
+    import subprocess
+
     from loratui.followers.loop import only_one
     from loratui.followers.spec import check
     from loratui.paths import state_dir

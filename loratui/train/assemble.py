@@ -25,7 +25,7 @@ from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache
 from loratui.train.captions import Variation
-from loratui.train.checkpoint import Checkpoints
+from loratui.train.checkpoint import Checkpoints, Snapshot
 from loratui.train.device import Placement, base_dtype, place
 from loratui.train.export import lora_metadata
 from loratui.train.fit import fit
@@ -77,9 +77,7 @@ def assemble(context: Any) -> Training:
     checkpoints = Checkpoints(run.checkpoints_dir, config.saving.keep)
     prints = fingerprints(info, config, pictures, parts)
     snapshot = newest_snapshot(context, checkpoints, prints, as_dict(config))
-    prompts = [with_trigger(p, info.trigger, config.samples.weights) for p in config.samples.prompts]
-    if snapshot is not None:
-        prompts = list(snapshot.facts.get("prompts", prompts))
+    prompts = _prompts(info, config, snapshot)
 
     journal.write("state", state="caching")
     variation = Variation.from_config(config.data, config.objective.seed)
@@ -126,6 +124,12 @@ def assemble(context: Any) -> Training:
         saved_step=snapshot.step if snapshot else -1,
         lr_scale=float(snapshot.facts.get("lr_scale", 1.0)) if snapshot else 1.0,
     )
+
+
+def _prompts(info: RunInfo, config: RunConfig, snapshot: Snapshot | None) -> list[str]:
+    """Of the samples: those a checkpoint was made with, as they may have been edited during the run."""
+    prompts = [with_trigger(p, info.trigger, config.samples.weights) for p in config.samples.prompts]
+    return prompts if snapshot is None else list(snapshot.facts.get("prompts", prompts))
 
 
 def make_batches(

@@ -146,7 +146,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     presets = run_json(capsys, "presets")
     assert {"demo", "sd15-character"} <= {p["name"] for p in presets}
     assert run_json(capsys, "presets", "demo")["values"]["optimizer.steps"] == 600
-    assert {f["name"] for f in run_json(capsys, "families")} == {"sd15", "sd2", "sdxl"}
+    assert {f["name"] for f in run_json(capsys, "families")} >= {"sd15", "sd2", "sdxl", "sd3", "flux"}
     assert run_json(capsys, "families", "sd15")["resolution"] == 512
     schema = run_json(capsys, "config", "schema")
     assert schema["properties"]["optimizer"]["properties"]["lr"]["type"] == "number"
