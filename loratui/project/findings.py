@@ -109,9 +109,7 @@ def project_findings(
     count_tokens: Callable[[str], int] | None = None,
 ) -> list[Finding]:
     """Findings on files, looks, near-duplicates, buckets and captions, the worst first."""
-    texts = [
-        Text(r.rel, r.caption, bool(r.known.suffix), r.known.encoding or "utf-8") for r in rows
-    ]
+    texts = [Text(r.rel, r.caption, bool(r.known.suffix), r.known.encoding or "utf-8") for r in rows]
     found = [*audit(texts, collection.project.trigger, count_tokens), *_files(rows)]
     found += [*_looks(rows), *_doubles(collection, rows), *_small(collection, rows)]
     if is_of_faces(collection):

@@ -60,10 +60,7 @@ def assemble(context: Any) -> Training:
     pictures = read_manifest(run.manifest_path)
     started_at = time.time()
 
-    journal.write("progress", what="loading base", done=0, total=1)
-    family, parts = load_base(info, config, placement)
-    journal.write("progress", what="loading base", done=1, total=1)
-
+    family, parts = _told_base(context, info, config, placement)
     place_of_cache = Path(info.project) / ".loratui" / "cache"
     cache = Cache(place_of_cache, family, parts, placement.device, config.data.cache == "disk")
     adapter = None
@@ -124,6 +121,13 @@ def assemble(context: Any) -> Training:
         saved_step=snapshot.step if snapshot else -1,
         lr_scale=float(snapshot.facts.get("lr_scale", 1.0)) if snapshot else 1.0,
     )
+
+
+def _told_base(context: Any, info: RunInfo, config: RunConfig, placement: Placement) -> tuple[Family, Parts]:
+    context.journal.write("progress", what="loading base", done=0, total=1)
+    loaded = load_base(info, config, placement)
+    context.journal.write("progress", what="loading base", done=1, total=1)
+    return loaded
 
 
 def _prompts(info: RunInfo, config: RunConfig, snapshot: Snapshot | None) -> list[str]:
