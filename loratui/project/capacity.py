@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 
 def device_card(config: RunConfig) -> Card:
-    """What these settings run on here: the largest GPU that jobs may see, else the CPU."""
+    """What these settings run on here: the largest GPU that jobs may see, else the CPU; without memory when a
+    GPU is asked for and none can be asked how much it has.
+    """
     here = [] if config.memory.device == "cpu" else cards.cards()
+    if not here and config.memory.device.startswith("cuda"):
+        return Card()
     return here[0] if here else cards.processor()
 
 
