@@ -83,7 +83,8 @@ def main(context: Any) -> None:
     )
     there = {s.path for s in context.state.samples if (run.path / s.path).is_file()}
     total, done = len(planned) * len(requests), 0
-    context.rewind(len(there))
+    if there:
+        context.rewind(len(there))
     context.set_state("running")
     for each in planned:
         folder = run.samples_dir / f"round-{each.number:03d}"

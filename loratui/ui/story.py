@@ -22,12 +22,19 @@ _STATES = {
 }
 
 
-_CAPTIONING = (
-    ("training", "captioning"),
-    ("stopping after this step", "stopping after this batch"),
-    ("resumed from step", "resumed after picture"),
-)
-"""What is worded otherwise for a caption run: beginnings of lines."""
+_OTHER_WORDS = {
+    "caption": (
+        ("training", "captioning"),
+        ("stopping after this step", "stopping after this batch"),
+        ("resumed from step", "resumed after picture"),
+    ),
+    "sample": (
+        ("training", "drawing"),
+        ("stopping after this step", "stopping after this picture"),
+        ("resumed from step", "resumed after picture"),
+    ),
+}
+"""What is worded otherwise for runs that do not train: beginnings of lines."""
 
 
 def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLine]:
@@ -38,8 +45,8 @@ def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLin
         if told is None:
             continue
         level, what = told
-        if job == "caption":
-            what = _captioning(what, event)
+        if job in _OTHER_WORDS:
+            what = _reworded(what, event, job)
         # samples of one step come one by one: one growing line for them
         if event.get("kind") == "sample" and out and out[-1].level == "sample":
             number = int(out[-1].what.split(" ", 1)[0]) + 1
@@ -50,10 +57,10 @@ def tell(events: Iterable[Mapping[str, Any]], job: str = "train") -> list[LogLin
     return out
 
 
-def _captioning(what: str, event: Mapping[str, Any]) -> str:
+def _reworded(what: str, event: Mapping[str, Any], job: str) -> str:
     if event.get("kind") == "opened" and not _int(event.get("from_step")):
         return f"opened for {figures.plural(_int(event.get('steps')), 'picture')}"
-    for start, words in _CAPTIONING:
+    for start, words in _OTHER_WORDS[job]:
         if what.startswith(start):
             return words + what.removeprefix(start)
     return what

@@ -86,3 +86,16 @@ def test_the_prompt_line_is_short_and_light(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert main(["status", "--help"]) == 0 and main(["status", "nothing"]) == 2
+
+
+def test_a_run_that_draws_is_told_in_its_own_words() -> None:
+    from loratui.ui.story import tell
+
+    events = [
+        {"kind": "opened", "steps": 8, "t": 1.0},
+        {"kind": "state", "state": "running", "t": 2.0},
+        {"kind": "opened", "from_step": 3, "attempt": 2, "t": 3.0},
+    ]
+    said = [line.what for line in tell(events, "sample")]
+    assert said == ["opened for 8 pictures", "drawing", "resumed after picture 3, attempt 2"]
+    assert tell(events[1:2])[0].what == "training" and tell(events[1:2], "caption")[0].what == "captioning"
