@@ -35,7 +35,8 @@ from loratui.runs.events import encode_line  # noqa: E402
 from loratui.runs.liveness import process_identity  # noqa: E402
 
 STEP_S = 0.2
-KEYS = ("left", "left", "right", "L", "L", "w", "w", "+", "-", "v", "escape")
+KEYS = ("left", "left", "right", "L", "L", "w", "w", "t", "t", "t", "v", "q", "z", "z")
+"""Each changes what is seen; escape would be timed with the wait for what may follow it."""
 
 
 class Recorder:
