@@ -120,9 +120,11 @@ def _checkpoint(e: Mapping[str, Any]) -> tuple[str, str]:
 def _verified(e: Mapping[str, Any]) -> tuple[str, str]:
     matched = e.get("matched") or {}
     parts = [f"{text.plain(name)} {pair[0]}/{pair[1]}" for name, pair in matched.items()]
-    problems = e.get("problems") or []
+    problems = [p for p in e.get("problems") or [] if not isinstance(p, dict) or p.get("severity") == "error"]
     if problems:
-        return "error", f"the file does not load everywhere: {text.plain(problems[0])}"
+        first = problems[0]
+        words = first.get("message") or "" if isinstance(first, dict) else first
+        return "error", f"the file does not load everywhere: {text.plain(words)}"
     return "good", "verified: " + ", ".join(parts)
 
 

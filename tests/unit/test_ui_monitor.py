@@ -16,6 +16,7 @@ from loratui.ui.charts import ChartView, load_view
 from loratui.ui.library import Library
 from loratui.ui.panels.curve import CurvePanel
 from loratui.ui.panels.log import LogPanel
+from loratui.ui.story import tell
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +112,11 @@ async def test_the_monitor_says_what_is_the_matter(tmp_path: Path) -> None:
     finally:
         job.kill()
         job.wait()
+
+
+def test_a_hint_about_a_file_is_no_failure_to_load() -> None:
+    hint = {"severity": "info", "message": "Names are checked."}
+    event = {"t": 0.0, "kind": "verified", "matched": {"comfyui": [3, 3]}, "problems": [hint]}
+    assert [(line.level, line.what) for line in tell([event])] == [("good", "verified: comfyui 3/3")]
+    event["problems"] = [hint, {"severity": "error", "message": "1 key is unknown."}]
+    assert tell([event])[0].what == "the file does not load everywhere: 1 key is unknown."
