@@ -38,11 +38,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "network lora+, ratio 4": {"network.lora_plus": 4.0, "optimizer.lr": 5e-4} | SHORT,
     "network lora, max-norm 1": {"network.scale_norm": 1.0} | SHORT,
     "network dora": {"network.kind": "dora"} | SHORT,
-    "network loha": {"network.kind": "loha", "network.rank": 8, "network.alpha": 8.0} | SHORT,
+    "network loha": {"network.kind": "loha", "network.rank": 8, "network.alpha": 8.0},
     "network lokr, factor 4": {
         "network.kind": "lokr", "network.rank": 64, "network.alpha": 64.0, "network.factor": 4,
-    } | SHORT,
-    "network oft": {"network.kind": "oft", "network.target": "full", "network.block_size": 32} | SHORT,
+    },
+    "network oft": {"network.kind": "oft", "network.target": "full", "network.block_size": 32},
     "text encoder too": {"network.text_encoder": True} | SHORT,
     "textual inversion": {
         "network.tokens": 8, "network.tokens_only": True, "network.token_lr": 2e-2,

@@ -1,12 +1,15 @@
 """Seconds a step of our loop against a bare loop over the same model and LoRA, in one process.
 
     python benchmarks/step.py [--model demo|sd15] [--pairs 10] [--block 10] [--precision fp32|bf16]
+                              [--weights full|nf4|int8|fp8] [--pictures 100000] [--base DIR]
 
 The bare loop is what one would write in a notebook: frozen U-Net, cached latents and embeddings, noise, loss,
 backward, fused AdamW, nothing logged, nothing clipped. Blocks of steps of either side alternate, so that a
 machine that drifts slows both. Ours is the whole job: journal, control requests, clipping, the lot; only
 saves and samples are left out. `sd15` makes a base of SD1.5's true sizes with random weights in a temporary
-folder and trains at 128 px, batch 1 (about 4 GB of disk and 6 of memory).
+folder, or once for all in --base, and trains at 128 px, batch 1 (about 4 GB of disk and 6 of memory). With
+--weights the base of both sides is stored in fewer bits: compare two runs. With --pictures ours has as many
+entries of the demo's pictures in its cache; the bare loop keeps its few.
 
 Prints the median of the pairs' ratios with a 95 % bootstrap interval, and the share of our step that lies
 outside of forward, backward and optimizer.
@@ -56,7 +59,7 @@ def true_size_base(folder: Path) -> Path:
     return folder
 
 
-def project_of(model: str, root: Path) -> Any:
+def project_of(model: str, root: Path, kept: Path | None = None) -> Any:
     """A project on the demo's pictures, with the demo's base or one of true sizes."""
     from loratui import demo
     from loratui.project.demo import make_demo
@@ -64,7 +67,9 @@ def project_of(model: str, root: Path) -> Any:
 
     if model == "demo":
         return make_demo(root / "demo")
-    base = true_size_base(root / "base")
+    base = kept or root / "base"
+    if not (base / "model_index.json").is_file():
+        true_size_base(base)
     return Project.create(
         root / "project", base=str(base), trigger=demo.TRIGGER, images=demo.pictures_path(), name="bench"
     )
@@ -108,7 +113,27 @@ class Bare:
         return (time.perf_counter() - begun) / count
 
 
-def measure(model: str, pairs: int, block: int, precision: str) -> dict[str, Any]:
+def many(training: Any, count: int) -> None:
+    """Let the training have that many pictures: the project's own under other hashes, with cache entries."""
+    from dataclasses import replace
+
+    from loratui.train.assemble import make_batches
+    from loratui.train.captions import Variation
+
+    old, cache = training.batches, training.batches.cache
+    config = training.config
+    pictures = []
+    for n in range(count):
+        own = old.pictures[n % len(old.pictures)]
+        picture = replace(own, hash=f"{own.hash}-{n}")
+        mean, std = cache.latents(own)
+        cache._latents.put(cache.latent_key(picture, False), {"mean": mean, "std": std})
+        pictures.append(picture)
+    variation = Variation.from_config(config.data, config.objective.seed)
+    training.batches = make_batches(pictures, cache, config, variation, True, training.ranks, old.variants)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run the alternation; returns ratios, medians and our shares of time."""
     from loratui.config.run import RunInfo
     from loratui.config.write import write_run
@@ -121,13 +146,14 @@ def measure(model: str, pairs: int, block: int, precision: str) -> dict[str, Any
     from loratui.train.assemble import assemble
     from loratui.train.loop import train
 
+    model, block, pairs = args.model, args.block, args.pairs + 1
     batch = 4 if model == "demo" else 1
     with tempfile.TemporaryDirectory() as folder:
-        project = project_of(model, Path(folder))
+        project = project_of(model, Path(folder), args.base)
         steps = block * (pairs + 1)
         changes: dict[str, Any] = {
             "optimizer.steps": steps, "saving.every": steps, "samples.every": 0,
-            "memory.precision": precision,
+            "memory.precision": args.precision, "memory.base_weights": args.weights,
             "memory.device": "cpu", "data.batch_size": batch,
             "network.rank": 8, "network.target": "attention",
         }  # fmt: skip
@@ -149,6 +175,8 @@ def measure(model: str, pairs: int, block: int, precision: str) -> dict[str, Any
             context = Context(run, journal)
             training = assemble(context)
             bare = Bare(training, batch)
+            if args.pictures:
+                many(training, args.pictures)
             found = _alternate(training, bare, block, lambda: train(training))
         events = [e for e in read_events(run.events_path).events if e["kind"] == "step"][block:]
     parts: dict[str, float] = {}
@@ -199,11 +227,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--block", type=int, default=10)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--weights", choices=("full", "nf4", "int8", "fp8"), default="full")
+    parser.add_argument("--pictures", type=int, default=0)
+    parser.add_argument("--base", type=Path, help="folder of the sd15 base; made when it is not there")
     args = parser.parse_args()
-    found = measure(args.model, args.pairs + 1, args.block, args.precision)
+    found = measure(args)
     low, high = interval(found["ratios"])
     ours, bare = (1000 * statistics.median(found[side]) for side in ("ours", "bare"))
-    name = f"{args.model} {args.precision}, {len(found['ratios'])} pairs"
+    name = f"{args.model} {args.precision}, {len(found['ratios'])} pairs of {args.block} steps"
+    name += f", {args.weights}" if args.weights != "full" else ""
+    name += f", {args.pictures:,} pictures" if args.pictures else ""
     print(f"{name}: ours {ours:.1f} ms, bare {bare:.1f} ms a step")
     print(f"ratio {statistics.median(found['ratios']):.3f} (95 % {low:.3f} to {high:.3f})")
     print(f"outside forward, backward and optimizer: {100 * found['outside']:.2f} %")

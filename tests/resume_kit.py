@@ -75,6 +75,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulation 3": RANDOM | {"optimizer__accumulation": 3},
     "captions varied": RANDOM | TAGS,
+    "crops and colours": RANDOM | {"data__crop": "random", "data__colour_jitter": 0.1},
     "caption lines": RANDOM | {"data__caption_lines": "random"},
     "noises and timesteps": RANDOM | {
         "objective__multires_iterations": 3, "objective__noise_offset": 0.0,
