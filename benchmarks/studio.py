@@ -6,7 +6,7 @@ The first call makes the pictures (500 of the size of photos, the rest small) an
 Then, each figure beside its target:
 
 scan   headers a second into an empty index, the files in the page cache, in a fresh process
-open   a pty, from spawn: first frame, and complete list from the index of the last time
+open   a pty, from spawn: first frame, and complete list from the index of the last time: its count and rows
 keys   a pty, while pictures are measured and thumbnails made: from key to the frame that shows its effect:
        the cursor on another row of the list or label of the grid, as fast as a key repeats; letters typed
        into the filter and the caption editor; `lone` keys, half a second apart, and how long after them
@@ -113,7 +113,9 @@ class Bench:
             "LORATUI_STATE": str(scratch / "state"),
             "LORATUI_CONFIG": str(scratch / "config"),
             "PATH": os.environ["PATH"],
+            "PYTHONPYCACHEPREFIX": str(scratch / "bytecode"),  # as an installed package has it
         }
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def python(self, code: str) -> str:
         """What a fresh interpreter prints."""
@@ -153,7 +155,9 @@ class Bench:
             with self.app() as p:
                 begun = p.wait_text("Dataset")
                 listed = p.wait_text(f"{self.count:,} pictures")
-                assert begun and listed, "the app did not show its pictures"
+                rows = p.wait_text(name_of(0)[:12])
+                assert begun and listed and rows, "the app did not show its pictures"
+                listed = max(listed, rows)
             if turn:
                 first.append(begun)
                 full.append(listed)

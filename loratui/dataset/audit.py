@@ -92,6 +92,35 @@ def audit(
     return sorted(found, key=lambda f: (order[f.severity], -f.share, f.code))
 
 
+OF_CAPTIONS = frozenset(
+    {"missing-caption", "empty-caption", "caption-bom", "caption-not-utf8", "duplicate-tags"}
+    | {"identical-captions", "similar-captions", "short-caption", "long-caption", "too-many-tokens"}
+    | {"trigger-missing", "trigger-misspelt", "trigger-position", "fused-token"}
+)
+"""Codes that another caption may take away."""
+
+
+def audit_each(
+    texts: Sequence[Text], trigger: str = "", count_tokens: Callable[[str], int] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Codes of what is wrong with each caption by itself, by path; what the others say is not looked at.
+
+    Args:
+        texts: the captions, some or all of a set.
+        trigger: as `audit`.
+        count_tokens: as `audit`.
+    """
+    filled = [t for t in texts if t.caption.strip()]
+    found = [*_files(texts), *_twice(filled)]
+    found += [f for f in _trigger(filled, trigger) if f.code != "trigger-position"] if trigger else []
+    found += _tokens(filled, count_tokens) if count_tokens is not None else []
+    codes: dict[str, tuple[str, ...]] = {t.path: () for t in texts}
+    for finding in found:
+        for path in finding.paths:
+            codes[path] = (*codes[path], finding.code)
+    return codes
+
+
 def _files(texts: Sequence[Text]) -> list[Finding]:
     bom = {"utf-8-sig", "utf-16-le", "utf-16-be"}
     missing = [t.path for t in texts if not t.exists]

@@ -6,9 +6,9 @@ The screens and the command line ask the same questions here, so that they give 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from loratui.dataset.audit import Finding, Text, audit
+from loratui.dataset.audit import OF_CAPTIONS, Finding, Text, audit, audit_each
 from loratui.dataset.framing import Frame, Grids
 from loratui.dataset.query import Node, Not, SortKey, Term
 from loratui.dataset.rows import PictureRow
@@ -109,13 +109,37 @@ def project_findings(
     count_tokens: Callable[[str], int] | None = None,
 ) -> list[Finding]:
     """Findings on files, looks, near-duplicates, buckets and captions, the worst first."""
-    texts = [Text(r.rel, r.caption, bool(r.known.suffix), r.known.encoding or "utf-8") for r in rows]
-    found = [*audit(texts, collection.project.trigger, count_tokens), *_files(rows)]
+    found = [*audit(_texts(rows), collection.project.trigger, count_tokens), *_files(rows)]
     found += [*_looks(rows), *_doubles(collection, rows), *_small(collection, rows)]
     if is_of_faces(collection):
         found += _tiny_faces(collection, rows)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda f: (order[f.severity], -f.share, f.code))
+
+
+def audit_again(
+    rows: Sequence[PictureRow],
+    before: Mapping[str, PictureRow],
+    trigger: str,
+    count_tokens: Callable[[str], int] | None = None,
+) -> None:
+    """What an audit said of pictures whose captions are others now, as far as they tell it themselves.
+
+    Args:
+        rows: the new rows; their `audited` is filled in.
+        before: the old rows by file, with what the audit found.
+        trigger: of the project.
+        count_tokens: counts CLIP tokens of a text.
+    """
+    codes = audit_each(_texts(rows), trigger, count_tokens)
+    for row in rows:
+        old = before.get(row.known.file)
+        kept = [code for code in old.audited if code not in OF_CAPTIONS] if old is not None else []
+        row.audited = (*kept, *codes[row.rel])
+
+
+def _texts(rows: Sequence[PictureRow]) -> list[Text]:
+    return [Text(r.rel, r.caption, bool(r.known.suffix), r.known.encoding or "utf-8") for r in rows]
 
 
 def _files(rows: Sequence[PictureRow]) -> list[Finding]:

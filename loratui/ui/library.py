@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +66,8 @@ class Library(Shelf):
         """Pictures whose files were found to be others, the last time that was looked for."""
         self.in_sight: Callable[[], Sequence[PictureRow]] = tuple
         """Gives the rows in sight; set by the room that shows them."""
+        self.audited = False
+        """Whether an audit was asked for, so that its findings are kept up with edits."""
         self._behind = False
         """Whether the index knows of changes that the rows do not: their look was cut short."""
         self._looking = threading.Lock()
@@ -191,6 +194,10 @@ class Library(Shelf):
                 if (old := before.get(row.known.file)) is not None
                 and old.known.mtime_ns != row.known.mtime_ns
             }
+            for new in rows if self.audited else ():
+                known = before.get(new.known.file)
+                if not new.audited and known is not None and known.caption == new.caption:
+                    new.audited = known.audited
             self.rows = rows
             self.prefix = shared_prefix(rows)
             self._by_file = {row.known.file: row for row in rows}
@@ -232,15 +239,27 @@ class Library(Shelf):
         many = len(pictures) * 4 > len(self.rows) + 200
         if many:  # a few rows are patched; for many it is quicker to make all of them
             with making_rows():
-                self.studio.call_later(self._take, collection.rows(), collection, True)
+                every = collection.rows()
+                wanted = set(map(os.fspath, pictures))
+                self._audit_again([row for row in every if row.known.file in wanted], collection)
+                self.studio.call_later(self._take, every, collection, True)
         else:
             rows = collection.rows(pictures)
+            self._audit_again(rows, collection)
             if not rescan and self._framed_anew(rows):
                 self.studio.call_later(self._scan_soon, collection)
             self.studio.call_later(self._patch, rows, sift)
         if many or rescan:
             with making_rows():
                 self.studio.post_message(ScanDone(collection.scan()))
+
+    def _audit_again(self, rows: Sequence[PictureRow], collection: Collection) -> None:
+        """In a thread: what the last audit said of these is no longer so; the others stay as they were."""
+        if self.audited:
+            from loratui.project.findings import audit_again
+
+            count = self.tokens.count if self.tokens is not None else None
+            audit_again(rows, self._by_file, collection.project.trigger, count)
 
     def _framed_anew(self, rows: Sequence[PictureRow]) -> bool:
         """Whether crops or masks are others than those the plan of a training counts with."""

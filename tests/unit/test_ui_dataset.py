@@ -452,3 +452,39 @@ async def test_every_action_is_in_palette_and_help(tmp_path: Path) -> None:
             assert hasattr(target, f"action_{name}"), action
         await driver.press("question_mark")
         await driver.until(lambda: "in this screen" in driver.text())
+
+
+async def test_an_edit_audits_the_edited_captions_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the audit said of an edited caption is told anew, of the others it stays; undo brings it back."""
+    from loratui.project import findings
+
+    root, seen = project(tmp_path / "p", 6), []
+    (root / "dataset" / "02.txt").write_text("a hat")
+    whole, each = findings.audit, findings.audit_each
+    monkeypatch.setattr(findings, "audit", lambda texts, *a: seen.append("all") or whole(texts, *a))
+    monkeypatch.setattr(
+        findings, "audit_each", lambda texts, *a: seen.append([t.path for t in texts]) or each(texts, *a)
+    )
+
+    async with room(root) as driver:
+        rows = driver.app.library.rows
+        await driver.press("A")
+        await driver.until(lambda: "trigger-missing" in rows[1].audited and "kinds" in driver.text())
+        await driver.press("escape")
+        others = [row.audited for row in rows[2:]]
+        driver.app.library.mark([rows[0], rows[1]])
+        await driver.press("colon")
+        await driver.type("clear")
+        await driver.press("enter")
+        await driver.until(lambda: "2 to change" in driver.text())
+        await driver.press("enter")
+        await driver.until(lambda: "missing-caption" in rows[0].audited)
+        assert "trigger-missing" not in rows[1].audited and "missing-caption" in rows[1].problems
+        assert [row.audited for row in rows[2:]] == others
+        await driver.until(lambda: driver.app.library.totals[0] == 2)
+        await driver.press("u")
+        await driver.until(lambda: "trigger-missing" in rows[1].audited and not rows[0].problems)
+        assert seen[0] == "all" and seen.count("all") == 1
+        assert all(paths == ["dataset/01.png", "dataset/02.png"] for paths in seen[1:]), seen

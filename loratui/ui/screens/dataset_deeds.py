@@ -208,7 +208,8 @@ class DatasetDeeds(DatasetFrames):
         self.app.push_screen(DoublesRoom(self, named.known.path if named is not None else None))
 
     def _audited(self, found: Sequence[Trouble]) -> None:
-        """The filter knows of it from now on; what is mended is read anew and forgotten."""
+        """The filter knows of it from now on; captions that are edited are audited again by themselves."""
+        self.studio.library.audited = True
         codes: dict[str, list[str]] = {}
         for trouble in found:
             for path in trouble.paths:
