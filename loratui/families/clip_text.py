@@ -63,7 +63,7 @@ class ClipPart(TextPart):
 def part(key: str, title: str, folder: str, tokenizer: str, hint: str) -> ClipPart:
     """CLIP as a part of a family."""
     return ClipPart(
-        title, folder, tokenizer, MARK, hint, ("clip_text_model", "clip"), ("CLIP",), key=key
+        title, folder, tokenizer, MARK, hint, ("clip_text_model", "clip"), (), key=key
     )  # fmt: skip
 
 

@@ -31,6 +31,11 @@ _PEFT = re.compile(
     r"|lora_(magnitude_vector)(?:\.default)?(?:\.weight)?|(oft_R)(?:\.default)?\.weight|alpha)$"
 )
 
+_CLIP = re.compile(
+    r"lora_te1_text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
+    r"|text_encoder\.text_model\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
+)
+
 
 @dataclass(slots=True)
 class Module:
@@ -222,7 +227,7 @@ def _verify_transformer(
     spec = network_of({part for m in modules.values() for part in m.parts})
     matched = {}
     for consumer, known in layouts.names_of(family, stated).readers().items():
-        missed = [name for name in modules if name not in known and not name.startswith("lora_te")]
+        missed = [name for name in modules if name not in known and not _CLIP.fullmatch(name)]
         matched[consumer] = (len(modules) - len(missed), len(modules))
         if missed:
             message = f"{consumer} drops {len(missed)} of {len(modules)} modules, such as {missed[0]}."

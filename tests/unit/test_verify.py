@@ -69,14 +69,17 @@ def test_the_reference_trainers_files_match_everywhere(
     assert json.loads(json.dumps(found.as_json()))["matched"]["comfyui"] == [count, count]
 
 
-@pytest.mark.parametrize("name", ["flux1"])
-def test_other_families_are_named(tmp_path: Path, name: str) -> None:
+def test_the_reference_trainers_flux_file_matches(tmp_path: Path) -> None:
+    """Two blocks of each kind, and CLIP-L; a misspelt name is told."""
     path = tmp_path / "m.safetensors"
-    rows = {n: s for n, s in golden(name).items() if "_0_" in n}
+    rows = {n: s for n, s in golden("flux1").items() if "_0_" in n or "_1_" in n}
     save_file(tensors(rows), path)
     found = verify_file(path)
-    assert found.family == "flux"
-    assert not found.ok and found.problems[0].code == "unchecked-family"
+    assert found.family == "flux" and found.ok
+    assert found.matched == dict.fromkeys(("diffusers", "comfyui"), (len(rows), len(rows)))
+    odd = {n.replace("double_blocks_1_txt_mlp_0", "double_blocks_1_txt_mlp_9"): s for n, s in rows.items()}
+    save_file(tensors(odd), path)
+    assert not verify_file(path).ok and verify_file(path).problems[0].code == "unmatched"
 
 
 def test_the_tables_hold_what_the_rules_derive() -> None:
