@@ -16,6 +16,7 @@ from pathlib import Path
 from loratui.captioners.locate import hub_cache
 from loratui.cli.output import Output, size_text
 from loratui.errors import BaseModelError
+from loratui.families.marks import of_pipeline
 from loratui.runs.lock import FileLock
 
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -117,6 +118,8 @@ def _base_files(hub_id: str, commit: str, sizes: dict[str, int]) -> list[str]:
         pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))
     except (ValueError, AttributeError):
         pipeline = ""
+    if of_pipeline(pipeline) is not None:
+        return _transformer_files(hub_id, sizes)
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
         what = pipeline or "nameless"
         raise BaseModelError(
@@ -130,6 +133,21 @@ def _base_files(hub_id: str, commit: str, sizes: dict[str, int]) -> list[str]:
     for part in _PARTS[kind]:
         chosen += [n for n in sizes if n.startswith(f"{part}/") and n.endswith("config.json")]
         chosen += _weights(hub_id, part, [n for n in sizes if n.startswith(f"{part}/")])
+    return chosen
+
+
+def _transformer_files(hub_id: str, sizes: dict[str, int]) -> list[str]:
+    """The same of a diffusion transformer: all text encoders and tokenizers there are."""
+    folders = sorted({n.split("/")[0] for n in sizes if n.count("/") == 1})
+    chosen = ["model_index.json"]
+    for folder in folders:
+        names = [n for n in sizes if n.startswith(f"{folder}/")]
+        if folder.startswith("tokenizer"):
+            chosen += names
+        elif folder in {"transformer", "vae"} or folder.startswith("text_encoder"):
+            chosen += [n for n in names if n.endswith("config.json")] + _weights(hub_id, folder, names)
+        elif folder == "scheduler":
+            chosen += [n for n in names if n.endswith(".json")]
     return chosen
 
 

@@ -173,10 +173,10 @@ def test_what_cannot_be_fetched_is_said_before_anything_comes(tmp_path: Path, hu
     assert done.returncode == 2 and "are free in" in done.stderr and "HF_HOME" in done.stderr
     hub.sizes.clear()
     hub.repositories["owner/flux"] = {
-        "model_index.json": b'{"_class_name": "FluxPipeline"}',
+        "model_index.json": b'{"_class_name": "LuminaPipeline"}',
         "x.safetensors": b"1",
     }
-    assert "FluxPipeline pipeline" in get(tmp_path, hub.address, "owner/flux").stderr
+    assert "LuminaPipeline pipeline" in get(tmp_path, hub.address, "owner/flux").stderr
     pickled = {n.replace(".safetensors", ".bin"): d for n, d in tiny.items()}
     hub.repositories["owner/old"] = pickled
     assert "only pickled weights" in get(tmp_path, hub.address, "owner/old").stderr
