@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a `UsageError`."""
-        raise UsageError(message, self.format_usage().strip())
+        raise UsageError(message, " ".join(self.format_usage().split()))
 
 
 _ALONE = {"status": "runs"}
@@ -159,7 +159,7 @@ def _app(argv: Sequence[str], commands: dict[str, Parser], parser: Parser, out: 
         out.failure(f"{word!r} is neither a command nor a folder.", hint)
         return 2
     if len(argv) > 1:
-        raise UsageError(f"unexpected argument: {argv[1]}", parser.format_usage().strip())
+        raise UsageError(f"unexpected argument: {argv[1]}", " ".join(parser.format_usage().split()))
     return open_app(folder, out)
 
 
