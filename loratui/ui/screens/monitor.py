@@ -202,8 +202,9 @@ class MonitorRoom(Views):
             back = "r goes on from there." if captions else "r resumes from the newest checkpoint."
             out.append(("muted", text.plain(state.advice) or back))
         elif state.state == "stopped":
-            reason = text.plain(state.reason)
-            out.append(("muted", f"stopped at {where}. {reason} r goes on from there.".replace("  ", " ")))
+            reason = text.plain(state.reason).rstrip(".")
+            there = reason if reason.startswith("stopped at") else f"stopped at {where}. {reason}"
+            out.append(("muted", there.rstrip(" .") + ". r goes on from there."))
         elif state.state == "paused":
             why = f"{text.plain(state.reason)} {text.plain(state.advice)}".strip()
             asked = why.startswith("paused by request")
