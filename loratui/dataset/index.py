@@ -332,6 +332,11 @@ class Index:
         select = "SELECT path FROM pictures WHERE measured = '' AND code = '' ORDER BY path"
         return [Path(os.fsdecode(key)) for (key,) in self._db.execute(select)]
 
+    def count_unmeasured(self) -> int:
+        """How many pictures `unmeasured` would give."""
+        select = "SELECT count(*) FROM pictures WHERE measured = '' AND code = ''"
+        return int(self._db.execute(select).fetchone()[0])
+
     def hashes_stamp(self) -> tuple[int, ...]:
         """Other numbers whenever the perceptual hashes are others."""
         select = (
@@ -349,9 +354,15 @@ class Index:
             thumbnails: whether to make those too, see `thumbnail_path`.
             **limits: `seconds` and `memory` of `measure_all`.
         """
-        paths = self.unmeasured()
-        work = [Work(p, self.thumbnail_path(p) if thumbnails else None, self.paper) for p in paths]
-        ready = measure_all(work, workers, **limits)
+        select = "SELECT path FROM pictures WHERE measured = '' AND code = '' ORDER BY path"
+        # bytes: a hundred thousand objects that the garbage collector walks would stop the keys
+        keys = [key for (key,) in self._db.execute(select)]
+
+        def work() -> Iterator[Work]:
+            for path in map(Path, map(os.fsdecode, keys)):
+                yield Work(path, self.thumbnail_path(path) if thumbnails else None, self.paper)
+
+        ready = measure_all(work(), workers, **limits)
         try:
             for number, found in enumerate(ready, 1):
                 self.keep(found)
@@ -378,7 +389,8 @@ class Index:
             workers: processes; 0 for one less than there are cores.
             **limits: `seconds` and `memory` of `measure_all`.
         """
-        ready = measure_all([Work(p, None, self.paper, True) for p in self.unlooked()], workers, **limits)
+        work = (Work(p, None, self.paper, True) for p in self.unlooked())
+        ready = measure_all(work, workers, **limits)
         try:
             for number, found in enumerate(ready, 1):
                 words = " ".join(f"{x:.4f}" for x in found.face or ())

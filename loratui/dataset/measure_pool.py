@@ -77,39 +77,35 @@ def measure_all(
     """Figures of pictures as they are ready, in any order; closing the generator ends the workers.
 
     Args:
-        work: the pictures.
+        work: the pictures, asked for one by one, from other threads, as they are measured.
         workers: processes; 0 for one less than there are cores.
         seconds: a file may take so long.
         memory: bytes of address space a worker may take; 0 for no limit.
     """
-    todo: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    count = 0
-    for item in work:
-        todo.put(item)
-        count += 1
-    done: queue.SimpleQueue[Measured] = queue.SimpleQueue()
+    todo, asking = iter(work), threading.Lock()
+    done: queue.SimpleQueue[Measured | None] = queue.SimpleQueue()
     stop = threading.Event()
 
     def run() -> None:
         worker = Worker(seconds, memory, stop)
         try:
             while not stop.is_set():
-                try:
-                    item = todo.get_nowait()
-                except queue.Empty:
+                with asking:
+                    item = next(todo, None)
+                if item is None:
                     return
                 done.put(worker.measure(item))
         finally:
             worker.close()
+            done.put(None)
 
-    threads = [
-        threading.Thread(target=run, daemon=True) for _ in range(min(count, workers or default_workers()))
-    ]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers or default_workers())]
     for thread in threads:
         thread.start()
     try:
-        for _ in range(count):
-            yield done.get()
+        for _ in threads:
+            while (found := done.get()) is not None:
+                yield found
     finally:
         stop.set()
         for thread in threads:

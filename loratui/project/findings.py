@@ -91,7 +91,7 @@ def measure(
         on_progress: called with (done, of), and again from 0 while faces are looked for.
         faces: look for them, too, where a detector is installed.
     """
-    total = len(collection.index.unmeasured())
+    total = collection.index.count_unmeasured()
     for done, _ in enumerate(collection.index.measure(), 1):
         if on_progress is not None:
             on_progress(done, total)

@@ -52,7 +52,7 @@ class Measuring:
         self._again, self._thread, self.progress = None, None, None
 
     def _run(self, collection: Collection, stop: threading.Event) -> None:
-        of = len(collection.index.unmeasured())
+        of = collection.index.count_unmeasured()
         if of and not stop.wait(_REST_S):
             self._tell(stop, 0, of)
             ready, told, fresh = collection.measure(), time.monotonic(), []

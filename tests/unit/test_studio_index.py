@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,21 @@ def test_closing_ends_the_workers(tmp_path: Path, data: list[Path]) -> None:
     ready.close()
     assert time.perf_counter() - start < 5
     assert not [c for c in psutil.Process().children() if "measure_worker" in " ".join(c.cmdline())]
+
+
+def test_pictures_are_asked_for_as_they_are_measured(data: list[Path]) -> None:
+    asked: list[Path] = []
+
+    def work() -> Iterator[Work]:
+        for path in data * 2000:
+            asked.append(path)
+            yield Work(path)
+
+    ready = measure_all(work(), workers=1)
+    next(ready)
+    ready.close()
+    assert 1 <= len(asked) < len(data) * 2000
+    assert list(measure_all(iter(()), workers=2)) == []
 
 
 def test_a_bomb_hits_the_memory_limit_and_the_rest_goes_on(tmp_path: Path, data: list[Path]) -> None:
