@@ -17,6 +17,7 @@ from typing import Any
 
 from loratui.config.colours import WHITE, Paper
 from loratui.dataset import faces
+from loratui.dataset.gently import let_go
 from loratui.dataset.headers import header_size, problem_of
 from loratui.dataset.measure_pool import Measured, Work, measure_all
 from loratui.dataset.quality import Quality
@@ -262,6 +263,8 @@ class Index:
                 self._db.commit()
                 if on_progress is not None:
                     on_progress(done)
+        for listing in folders.values():
+            let_go(listing)
         gone = [(key,) for key in known]
         report.removed = (
             self._db.executemany("DELETE FROM pictures WHERE path = ?", gone).rowcount if gone else 0

@@ -153,8 +153,8 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
-def _names(folder: str) -> set[str]:
+def _names(folder: str) -> list[str]:
     try:
-        return set(os.listdir(folder))  # noqa: PTH208
+        return os.listdir(folder)  # noqa: PTH208
     except OSError:
-        return set()
+        return []

@@ -22,6 +22,7 @@ from loratui.dataset import sidecar
 from loratui.dataset.buckets import Bucket, Size
 from loratui.dataset.formats import kind_of, need, open_image
 from loratui.dataset.framing import PLAIN, Frame, Grids, grids
+from loratui.dataset.gently import let_go, sort_gently
 from loratui.dataset.jxl import jxl_size
 from loratui.dataset.masks import Mask, MaskFinder, holds_masks_of_folders, is_mask_folder
 from loratui.dataset.pixels import oriented_size, reason
@@ -173,6 +174,7 @@ def scan(
             )
         if on_progress is not None and len(pictures) % 200 == 0:
             on_progress(len(pictures))
+    walk.end()
     pictures = _check_shared(pictures)
     pictures.sort(key=lambda p: natural_key(p.rel))
     return _bucketed(pictures, walk.problems, data)
@@ -267,9 +269,14 @@ class _Walk:
         for entry, match in kohya:
             inner = self._entries(Path(entry.path))
             if inner is not None:
-                files = [e for e in inner if not _is_dir(e)]
+                inner[:] = [e for e in inner if not _is_dir(e)]
                 caption = source.caption or match[2]
-                self._folder(Path(entry.path), files, source, source.repeats * int(match[1]), caption)
+                self._folder(Path(entry.path), inner, source, source.repeats * int(match[1]), caption)
+
+    def end(self) -> None:
+        """Forget what was found."""
+        let_go(self._seen)
+        let_go(self.files)
 
     def _folder(
         self, folder: Path, entries: list[os.DirEntry[str]], source: Source, repeats: int, caption: str
@@ -287,9 +294,10 @@ class _Walk:
                 self._seen.add(entry.path)
                 path = folder / entry.name
                 self.files.append(_Found(path, self._rel(path, source.path), source.path, repeats, caption))
+        let_go(entries)
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]] | None:
-        """What a folder holds, sorted; None when it was already walked (a link loop) or cannot be read."""
+        """Its folders and pictures, sorted; None when it was walked (a link loop) or cannot be read."""
         try:
             stat = folder.stat()
             identity = (stat.st_dev, stat.st_ino)
@@ -297,7 +305,9 @@ class _Walk:
                 return None
             self._folders.add(identity)
             with os.scandir(folder) as found:
-                return sorted(found, key=lambda e: e.name)
+                # captions and the like are none of this walk's business
+                kept = (e for e in found if os.path.splitext(e.name)[1].lower() in SUFFIXES or _is_dir(e))  # noqa: PTH122
+                return sort_gently(kept, lambda e: e.name)
         except FileNotFoundError:
             self._error(
                 folder, "missing-folder", "this folder does not exist.", "Create it, or mend loratui.toml."
@@ -511,4 +521,6 @@ def walk_sources(sources: Iterable[Source]) -> Iterator[Path]:
     walk = _Walk(None)
     for source in sources:
         walk.source(source)
-    return (f.path for f in walk.files)
+    paths = [f.path for f in walk.files]
+    walk.end()
+    return iter(paths)

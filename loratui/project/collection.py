@@ -21,6 +21,7 @@ from loratui.dataset.duplicates import Group, groups
 from loratui.dataset.edits import Operation
 from loratui.dataset.exports import Exported, ExportPicture, Format, export
 from loratui.dataset.framing import Frame
+from loratui.dataset.gently import let_go
 from loratui.dataset.index import Index, Indexed, Refreshed
 from loratui.dataset.measure_pool import Measured
 from loratui.dataset.rows import Facts, PictureRow, candidates, make_rows
@@ -212,9 +213,12 @@ class Collection:
 
         frames, alpha = framing(self.project.root, self.history)
         look = Look(header, caption)
-        return scan(
-            self._sources, root=self.project.root, data=self.data, look=look, frames=frames, alpha=alpha
-        )
+        try:
+            return scan(
+                self._sources, root=self.project.root, data=self.data, look=look, frames=frames, alpha=alpha
+            )
+        finally:
+            let_go(known)
 
     def measure(self) -> Generator[Measured, None, None]:
         """Measure what is not measured yet and make thumbnails, picture by picture as they are ready."""
@@ -229,6 +233,7 @@ class Collection:
         with self._lock:
             known = self.index.rows()
         self.groups = tuple(groups(candidates(known, read_apart(self.history))))
+        let_go(known)
         return self.groups
 
     @property
