@@ -375,8 +375,19 @@ class Watching(App[None]):
 
     def on_scan_done(self, message: ScanDone) -> None:
         """The pictures were read."""
+        before = [] if self.scan is None else [self.scan]
         self.scan = message.scan
         self.state_changed.publish("scan")
+
+        def work(_post: Post, _gone: Gone) -> None:
+            from loratui.dataset.gently import let_go
+
+            pictures = [picture for scan in before for picture in scan.pictures]
+            before.clear()
+            let_go(pictures)
+
+        if before:  # a hundred thousand pictures that end at once stop the keys
+            self.in_thread(work, "gone", exclusive=False)
 
     def on_scan_progress(self, message: ScanProgress) -> None:
         """Some pictures were read."""
