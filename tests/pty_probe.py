@@ -164,7 +164,7 @@ class PtyProgram:
         self.raw, self._answered, self._done, self._told = bytearray(), 0, {}, 0
         self._pyte, self._fed = None, 0
         full = dict(os.environ, TERM="xterm-256color", COLORTERM="truecolor", LC_ALL="C.UTF-8")
-        for k in ("TMUX", "TERM_PROGRAM", "NO_COLOR", "TEXTUAL_DRIVER"):
+        for k in ("TMUX", "TERM_PROGRAM", "NO_COLOR", "TEXTUAL_DRIVER", "COLUMNS", "LINES"):
             full.pop(k, None)
         full.update(env or {})
         self.t0 = time.perf_counter()

@@ -132,7 +132,7 @@ def set_text(picture: Path, text: str, expected: Caption | None = None) -> Chang
 def encode_like(text: str, old: Caption) -> bytes:
     """Bytes of a caption in the style of the file it replaces: encoding, BOM, line ends, final newline.
 
-    Where the old encoding lacks a letter the file becomes UTF-8.
+    Where the old encoding lacks a letter, or its bytes would be read as UTF-8, the file becomes UTF-8.
     """
     body = text.strip().replace("\r\n", "\n").replace("\r", "\n").replace("\n", old.newline)
     if body and old.final_newline:
@@ -141,9 +141,20 @@ def encode_like(text: str, old: Caption) -> bytes:
         mark = b"\xff\xfe" if old.encoding == "utf-16-le" else b"\xfe\xff"
         return mark + body.encode(old.encoding, "replace")
     try:
-        return body.encode(old.encoding)
+        data = body.encode(old.encoding)
     except UnicodeEncodeError:
         return body.encode("utf-8", "replace")
+    if not data.isascii() and old.encoding == "cp1252" and _is_utf8(data):
+        return body.encode("utf-8")  # readers try UTF-8 first and would see other letters
+    return data
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def reread(path: Path) -> bytes | None:

@@ -10,6 +10,7 @@ import pytest
 import train_kit as kit
 
 from loratui.config.presets import load_preset, preset_paths, resolve
+from loratui.families.spec import FAMILIES
 
 SMALL = {
     "data.resolution": 16, "data.bucket_step": 8, "data.min_bucket": 8, "data.max_bucket": 32,
@@ -22,7 +23,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One project a family, so that latents are cached once."""
-    return {name: tmp_path_factory.mktemp(name) for name in ("sd15", "sd2", "sdxl")}
+    return {spec.name: tmp_path_factory.mktemp(spec.name) for spec in FAMILIES}
 
 
 def _deeper(base: Path, folder: Path) -> Path:
@@ -36,16 +37,16 @@ def _deeper(base: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", sorted(preset_paths()))
 def test_a_preset_trains_two_steps(
-    name: str, projects: dict[str, Path], tiny_sd15: Path, tiny_sd2: Path, tiny_sdxl: Path
+    name: str, projects: dict[str, Path], request: pytest.FixtureRequest
 ) -> None:
     preset = load_preset(name)
     small = {k: v for k, v in SMALL.items() if not (name == "sdxl-one-image" and k == "network.alpha")}
     if preset.values.get("memory.blocks_to_swap"):
         small["memory.blocks_to_swap"] = 4  # of the 16 that a tiny base has
     config = resolve(preset, small)
+    base = request.getfixturevalue(f"tiny_{preset.family}")
     if config.model.clip_skip > 1:
-        tiny_sd15 = _deeper(tiny_sd15, projects["sd15"] / "deeper")
-    base = {"sd15": tiny_sd15, "sd2": tiny_sd2, "sdxl": tiny_sdxl}[preset.family]
+        base = _deeper(base, projects[preset.family] / "deeper")
     run = kit.make_run(projects[preset.family], base, config, name, preset.family)
     events = kit.run_job_here(run)
     steps = [e for e in events if e["kind"] == "step"]

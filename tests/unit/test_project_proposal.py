@@ -58,7 +58,7 @@ def test_the_preset_is_that_of_base_goal_and_card() -> None:
         chosen("sd15", "style", 12) == "sd15-style-lokr"
         and chosen("sd15", "style", 12, has=False) == "sd15-style"
     )
-    assert chosen("flux", "style", 24) == ""
+    assert chosen("flux", "style", 24) == "flux-style"
 
 
 @given(

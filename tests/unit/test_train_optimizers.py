@@ -230,9 +230,9 @@ def test_a_missing_package_is_said_before_the_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("LORATUI_PYTHON", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "pytorch_optimizer" else real(n))
     config = RunConfig(optimizer=settings("lion"))
-    (found,) = start._packages(config)
+    (found,) = start._optimizer_package(config)
     assert found.severity == "error" and "pip install pytorch-optimizer" in found.advice
     with pytest.raises(MissingPackageError) as caught:
         launch.job_python("pytorch-optimizer")
     assert "pip install pytorch-optimizer" in caught.value.advice
-    assert not start._packages(RunConfig()) and launch.job_python("bitsandbytes")
+    assert not start._optimizer_package(RunConfig()) and launch.job_python("bitsandbytes")

@@ -122,6 +122,6 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path, kohya: Path) -> None:
     assert "no LoRA keys" in attempt({"a": torch.zeros(1)})
     assert "hada" in attempt(good | {f"{NAMES[0]}.hada_w1_a": torch.zeros(4, 4)})
     assert "lacks" in attempt({k: v for k, v in good.items() if k != f"{NAMES[0]}.lora_up.weight"})
-    assert "family" in attempt({"lora_unet_double_blocks_0_x.lora_down.weight": torch.zeros(4, 4)})
+    assert "not a pair" in attempt({"lora_unet_double_blocks_0_x.lora_down.weight": torch.zeros(4, 4)})
     assert "place" in attempt({k.replace("down_blocks_0", "down_blocks_9"): v for k, v in good.items()})
     assert np.float32
