@@ -186,7 +186,7 @@ def rebucket(found: Scan, data: DataConfig) -> Scan:
     general = [f for f in found.problems if id(f) not in own]
     pictures = list(found.pictures)
     for index, picture in enumerate(pictures):
-        if any(f.code == "small-image" for f in picture.problems):
+        if picture.problems and any(f.code == "small-image" for f in picture.problems):
             kept = tuple(f for f in picture.problems if f.code != "small-image")
             pictures[index] = replace(picture, problems=kept)
     return _bucketed(pictures, general, data)
@@ -195,12 +195,13 @@ def rebucket(found: Scan, data: DataConfig) -> Scan:
 def _bucketed(pictures: list[Picture], general: Iterable[Problem], data: DataConfig) -> Scan:
     """Buckets, and pictures that are small for theirs."""
     known = grids(data)
-    for index, picture in enumerate(pictures):
-        finding = _check_size(picture, buckets_of_picture(picture, known)[-1])
+    landed = [buckets_of_picture(picture, known) for picture in pictures]
+    for index, (picture, own) in enumerate(zip(pictures, landed, strict=True)):
+        finding = _check_size(picture, own[-1])
         if finding is not None:
             pictures[index] = replace(picture, problems=(*picture.problems, finding))
     problems = (*general, *(f for p in pictures for f in p.problems))
-    return Scan(tuple(pictures), problems, count_buckets(pictures, known))
+    return Scan(tuple(pictures), problems, _counted(pictures, landed))
 
 
 def buckets_of_picture(picture: Picture, known: Grids) -> tuple[Bucket, ...]:
@@ -210,12 +211,18 @@ def buckets_of_picture(picture: Picture, known: Grids) -> tuple[Bucket, ...]:
 
 def count_buckets(pictures: Iterable[Picture], known: Grids) -> tuple[BucketCount, ...]:
     """Pictures per bucket, over all resolutions, the fullest first."""
+    pictures = list(pictures)
+    return _counted(pictures, (buckets_of_picture(picture, known) for picture in pictures))
+
+
+def _counted(pictures: Iterable[Picture], landed: Iterable[tuple[Bucket, ...]]) -> tuple[BucketCount, ...]:
     images: Counter[Size] = Counter()
     repeated: Counter[Size] = Counter()
-    for picture in pictures:
-        for bucket in buckets_of_picture(picture, known):
-            images[bucket.size] += 1
-            repeated[bucket.size] += picture.repeats
+    for picture, own in zip(pictures, landed, strict=True):
+        for bucket in own:
+            size = bucket.width, bucket.height
+            images[size] += 1
+            repeated[size] += picture.repeats
     order = sorted(images, key=lambda s: (-repeated[s], s))
     return tuple(BucketCount(w, h, images[w, h], repeated[w, h]) for w, h in order)
 

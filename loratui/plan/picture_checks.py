@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from loratui.config.finding import info, warning
@@ -118,15 +119,25 @@ def _sides(scan: Scan, config: RunConfig) -> list[Problem]:
         return []
     words: dict[str, int] = {}
     for picture in scan.pictures:
-        folded = picture.caption.casefold()
-        if any(part in folded for part in _PARTS) and (match := _SIDED.search(picture.caption)):
-            words[match[0].casefold()] = words.get(match[0].casefold(), 0) + 1
+        if word := _sided(picture.caption):
+            words[word] = words.get(word, 0) + 1
     if not words:
         return []
     named = ", ".join(sorted(words, key=lambda w: -words[w])[:3])
     count = sum(words.values())
     message = f"{count} captions speak of what mirroring makes untrue: {named}."
     return [warning("data.flip", "flip-sides", message, "Leave flip off.", {"data.flip": False})]
+
+
+@lru_cache(maxsize=50_000)
+def _sided(caption: str) -> str:
+    """The first word of a caption that mirroring makes untrue; kept, as each change asks again."""
+    folded = caption.casefold()
+    for part in _PARTS:
+        if part in folded:
+            match = _SIDED.search(caption)
+            return match[0].casefold() if match else ""
+    return ""
 
 
 def _shuffled(project: Project, scan: Scan, config: RunConfig) -> list[Problem]:

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,14 +177,21 @@ def largest_bucket(ready: Ready) -> tuple[list[Picture], tuple[int, int]]:
     from loratui.dataset.scan import buckets_of_picture
 
     known = grids(ready.config.data)
-    sized = [
-        (bucket.size, picture)
+    size = largest_size(ready)
+    wanted = ready.config.data.batch_size * ready.config.optimizer.accumulation
+    there = (
+        picture
         for picture in ready.scan.pictures
         for bucket in buckets_of_picture(picture, known)
-    ]
-    size = max((size for size, _ in sized), key=lambda s: (s[0] * s[1], s))
-    wanted = ready.config.data.batch_size * ready.config.optimizer.accumulation
-    return [picture for own, picture in sized if own == size][:wanted], size
+        if bucket.size == size
+    )
+    return list(islice(there, wanted)), size
+
+
+def largest_size(ready: Ready) -> tuple[int, int]:
+    """Width and height in px of the bucket with the largest area; the scan has counted them."""
+    sizes = ((b.width, b.height) for b in ready.scan.buckets)
+    return max(sizes, key=lambda s: (s[0] * s[1], s))
 
 
 def _rows(

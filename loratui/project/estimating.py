@@ -23,7 +23,7 @@ from loratui.plan.measured import (
     newest,
     settings_key,
 )
-from loratui.project.dryrun import Child, largest_bucket
+from loratui.project.dryrun import Child, largest_size
 
 if TYPE_CHECKING:
     from loratui.plan.plan import Plan
@@ -84,7 +84,7 @@ def foresee(
     """
     if ready.errors or not ready.scan.pictures or not ready.family:
         return None
-    _, size = largest_bucket(ready)
+    size = largest_size(ready)
     key = settings_key(ready.config, ready.base, size[0] * size[1])
     device = device_name(ready.config.memory.device)
     rows = measurements()
@@ -125,7 +125,7 @@ def _measured(row: Measurement, device: str) -> Foreseen:
 
 def estimate_gib(ready: Ready) -> float:
     """The kept estimate for these settings, without correction; 0 when there is none."""
-    _, size = largest_bucket(ready)
+    size = largest_size(ready)
     kept = _kept(settings_key(ready.config, ready.base, size[0] * size[1]))
     return max(kept.values()) if kept else 0.0
 

@@ -15,9 +15,11 @@ import train_kit as kit
 
 from loratui.cli import main
 from loratui.config.run import RunInfo
+from loratui.dataset.framing import grids
+from loratui.dataset.scan import buckets_of_picture
 from loratui.errors import JobError
 from loratui.plan.measured import FILE, Measurement, correction, measurements, newest, remember, settings_key
-from loratui.project.dryrun import Child, dry_run, largest_bucket
+from loratui.project.dryrun import Child, dry_run, largest_bucket, largest_size
 from loratui.project.estimating import foresee
 from loratui.project.project import Project
 from loratui.project.start import prepare
@@ -78,6 +80,18 @@ SMALL = {
     "data.batch_size": 2, "memory.precision": "fp32", "memory.device": "cpu", "network.rank": 4,
     "optimizer.steps": 8, "samples.steps": 2,
 }  # fmt: skip
+
+
+def test_the_largest_bucket_is_that_of_the_pictures(project: Project) -> None:
+    """What the scan has counted is what each picture lands in, in other buckets, too."""
+    for edits in (SMALL, {**SMALL, "data.resolution": 24}):
+        ready = prepare(project, project.resolve(None, edits))
+        known = grids(ready.config.data)
+        sizes = {b.size for p in ready.scan.pictures for b in buckets_of_picture(p, known)}
+        assert largest_size(ready) == max(sizes, key=lambda s: (s[0] * s[1], s))
+        pictures, size = largest_bucket(ready)
+        assert size == largest_size(ready) and pictures
+        assert all(size in {b.size for b in buckets_of_picture(p, known)} for p in pictures)
 
 
 def test_a_dry_run_measures_and_the_plan_then_knows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,37 @@ async def test_the_room_by_its_keys(tmp_path: Path) -> None:
         await pilot.press("ctrl+r", "R")
         room = await planned(app, pilot)
         assert room.draft.edits == {}
+
+
+async def test_changes_in_quick_succession_are_planned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a plan is being made, those that changes ask for meanwhile are dropped, but for the newest."""
+    import loratui.ui.screens.train_plan as made
+
+    begun, free, numbers = threading.Event(), threading.Event(), []
+    real = made.make_plan
+
+    def slow(number: int, *rest: Any) -> Any:
+        numbers.append(number)
+        begun.set()
+        free.wait(10)
+        return real(number, *rest)
+
+    app = LoratuiApp(project(tmp_path))
+    async with app.run_test(size=(160, 48)) as pilot:
+        await pilot.press("3")
+        room = await planned(app, pilot)
+        monkeypatch.setattr(made, "make_plan", slow)
+        before = room._asked
+        for turn in range(6):
+            room.draft.change({"optimizer.lr": f"{turn + 1}e-5"})
+            room._plan()
+            for _ in range(200):  # the first is being made when the others come
+                if begun.is_set():
+                    break
+                await pilot.pause(0.02)
+        free.set()
+        room = await planned(app, pilot)
+        assert numbers == [before + 1, before + 6]
+        assert room._config is not None and room._config.optimizer.lr == pytest.approx(6e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,6 +50,7 @@ class TrainPlan(Room):
         """Memory of the card that plan and problems were shown for."""
         self._family = ""
         self._asked = 0
+        self._planning = threading.Lock()
         self._base_values: dict[str, Any] = {}
         self._resting: Timer | None = None
         self._estimator: Child | None = None
@@ -83,8 +85,10 @@ class TrainPlan(Room):
         seen = self.studio.data_settings
         self.query_one(PlanPanel).wait("Making the plan…")
 
-        def work(post: Post, _gone: Gone) -> None:
-            post(make_plan(number, project, preset, edits, scan, seen))
+        def work(post: Post, gone: Gone) -> None:
+            with self._planning:  # one at a time: what was typed meanwhile is planned once, in its last form
+                if number == self._asked and not gone():
+                    post(make_plan(number, project, preset, edits, scan, seen))
 
         self.studio.in_thread(work, "plan", self)
 
