@@ -85,7 +85,8 @@ def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | Non
             total = sum(math.prod(shape) for shape in denoiser.values())
             # Patterns speak of diffusers' names, which a single file does not have.
             exact = not (network.ranks and base.is_file())
-            return _count(chosen, network, total, others, exact)
+            if chosen:  # the layers of transformers have names of their own
+                return _count(chosen, network, total, others, exact)
     if family not in STRUCTURES:
         return None
     rows = [(n, (up, *down)) for n, (down, up) in table(family).items() if _of_table(n, network)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save_file
 
 from loratui import demo
 from loratui.config.presets import load_preset, parse_set, resolve
@@ -99,6 +101,15 @@ def test_the_family_table_agrees_with_the_reference_trainers_files(family: str) 
         same = sizes(None, family, target, 8)
         assert same is not None
         assert same.lora == 8 * (plain[target] + wide[target])
+
+
+def test_a_transformer_is_not_counted_as_no_layers(tmp_path: Path) -> None:
+    """Its names are not those of a U-Net: the plan says nothing rather than 0."""
+    base = tmp_path / "flux.safetensors"
+    save_file(
+        {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": np.zeros((6, 2), np.float32)}, base
+    )
+    assert sizes(base, "flux", "attention", 16) is None
 
 
 def test_sizes_of_a_real_base_come_from_its_shapes() -> None:
