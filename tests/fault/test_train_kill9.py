@@ -19,7 +19,7 @@ def campaign(folder: Path, kills: int, in_saves: int, seed: int, timeout_s: floa
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_five_kills_end_in_the_same_bytes(tmp_path: Path) -> None:
-    report = campaign(tmp_path, kills=5, in_saves=2, seed=3, timeout_s=200)
-    assert report["killed"] == {"in save": 2, "anywhere": 3}
+def test_two_kills_end_in_the_same_bytes(tmp_path: Path) -> None:
+    report = campaign(tmp_path, kills=2, in_saves=1, seed=3, timeout_s=200)
+    assert report["killed"] == {"in save": 1, "anywhere": 1}
     assert report["different"] == [] and report["failed"] == []
