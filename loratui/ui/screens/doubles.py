@@ -151,8 +151,8 @@ class DoublesRoom(Room):
 
     def _say(self, words: str) -> None:
         self._words = words
-        if self.is_mounted:
-            self.query_one("#doubles-words", Facts).redraw()
+        for facts in self.query("#doubles-words").results(Facts):
+            facts.redraw()
 
     def show(self, groups: Sequence[Group]) -> None:
         """The groups as they are now; the one in sight stays in sight where it still is one."""
@@ -215,15 +215,15 @@ class DoublesRoom(Room):
         if across:
             self._from = max(min(self._from, self.cursor), self.cursor - across + 1)
             self._from = min(self._from, len(members) - across)
-        for place in range(MOST):
-            double = self.query_one(f"#double-{place}", Double)
+        for place, double in enumerate(self.query(Double)):  # none while the room opens or closes
             double.display = place < across
             if group is not None and place < across:
                 index = self._from + place
                 one = members[index]
                 row = self.studio.library.row(Path(one.path))
                 double.show(row, group, one, one.path in self.kept, index == self.cursor)
-        self.query_one("#doubles-head", Facts).redraw()
+        for facts in self.query("#doubles-head").results(Facts):
+            facts.redraw()
 
     def _head(self, width: int, height: int, colours: Palette) -> list[Row]:
         group = self.group
