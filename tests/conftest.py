@@ -49,6 +49,12 @@ def tiny_chroma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _tiny("chroma", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen-Image base as a diffusers folder."""
+    return _tiny("qwen", tmp_path_factory)
+
+
 def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_kit
 

@@ -81,7 +81,8 @@ def detect(path: Path) -> Detected:
 _OTHER_PIPELINES = {
     "StableDiffusion3": "Stable Diffusion 3",
     "Flux": "FLUX",
-    "QwenImage": "Qwen-Image",
+    "QwenImageEdit": "Qwen-Image-Edit",
+    "QwenImage": "Qwen-Image (another kind of it)",
     "ZImage": "Z-Image",
     "Chroma": "Chroma",
     "PixArt": "PixArt",

@@ -51,7 +51,9 @@ def detect_folder(path: Path, row: FamilySpec) -> Detected:
         problems.append(_lacks(path, "text"))
     if not (path / "scheduler" / "scheduler_config.json").is_file():
         return refused("incomplete", f"{path / 'scheduler'} is missing.", "Download the base model again.")
-    factor = 2 ** (len(config.get("block_out_channels") or (0,) * 4) - 1)
+    halvings = len(config.get("block_out_channels") or (0,) * 4) - 1
+    if "temperal_downsample" in config:  # of codecs that are those of video models
+        halvings = len(config["temperal_downsample"])
     return Detected(
         family=row.name,
         layout="diffusers",
@@ -60,7 +62,7 @@ def detect_folder(path: Path, row: FamilySpec) -> Detected:
         problems=tuple(dict.fromkeys(problems)),
         parameters=sum(count(h, "") for h in headers["transformer"]),
         bytes=sum(h.size for found in headers.values() for h in found),
-        latent_factor=factor,
+        latent_factor=2**halvings,
         what=row.title,
     )
 

@@ -165,8 +165,14 @@ def count_blocks(tensors: Tensors, start: str) -> int:
     return 1 + max(found, default=-1)
 
 
-def layers_of(denoiser: nn.Module, endings: Sequence[str]) -> list[str]:
-    """The linear layers whose name ends so, block by block, in a block in the order of `endings`."""
+def layers_of(denoiser: nn.Module, endings: Sequence[str], idle: Sequence[str] = ()) -> list[str]:
+    """The linear layers whose name ends so, block by block, in a block in the order of `endings`.
+
+    Args:
+        denoiser: the network.
+        endings: of the names of its layers.
+        idle: of the names of layers that are left out in the last block.
+    """
     found: dict[str, list[tuple[int, str]]] = {}
     for name, module in denoiser.named_modules():
         ending = next((n for n, e in enumerate(endings) if f".{name}".endswith(e)), None)
@@ -174,6 +180,9 @@ def layers_of(denoiser: nn.Module, endings: Sequence[str]) -> list[str]:
             block = name.split(".")[:2]
             if block[-1].isdigit():  # layers outside of the blocks stay as they are
                 found.setdefault(".".join(block), []).append((ending, name))
+    if idle and found:
+        last = list(found)[-1]
+        found[last] = [row for row in found[last] if not f".{row[1]}".endswith(tuple(idle))]
     return [name for rows in found.values() for _, name in sorted(rows)]
 
 

@@ -31,6 +31,7 @@ class FamilySpec:
         marks: tensors that all of its files hold, without prefix.
         unlike: tensors that another family's files hold beside the same marks.
         layers: network.target -> ends of the names of diffusers' layers that get an update.
+        idle: ends of the names of layers of the last block whose output goes nowhere: they get no update.
         parameters: numbers of the denoiser of the (smallest) true model; 0 where a table counts them.
         others: numbers of codec and text encoders.
     """
@@ -51,6 +52,7 @@ class FamilySpec:
     marks: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     layers: Layers = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
     parameters: int = 0
     others: int = 0
 
@@ -162,6 +164,33 @@ FAMILIES: tuple[FamilySpec, ...] = (
         layers=_targets((*_JOINT, *_SINGLE), _JOINT_MLP, ()),
         parameters=8_900_000_000,
         others=4_850_000_000,
+    ),
+    FamilySpec(
+        "qwen",
+        "Qwen-Image",
+        "loratui.families.qwen",
+        1024,
+        8,
+        60,
+        "rectified flow; Qwen2.5-VL alone, a negative prompt; its edit models are another family",
+        flow=True,
+        patch=2,
+        files="peft",
+        networks=("lora",),
+        trains_text=False,
+        pipelines=("QwenImagePipeline",),
+        marks=("transformer_blocks.0.img_mod.1.weight", "txt_norm.weight", "img_in.weight"),
+        # of the edit model 2511 and of the layered one
+        unlike=("__index_timestep_zero__", "time_text_embed.addition_t_embedding.weight"),
+        layers=_targets(
+            _JOINT,
+            (".img_mlp.net.0.proj", ".img_mlp.net.2", ".txt_mlp.net.0.proj", ".txt_mlp.net.2"),
+            (".img_mod.1", ".txt_mod.1"),
+        ),
+        # the last block's text is not read any more
+        idle=(".attn.add_q_proj", ".attn.to_add_out", ".txt_mlp.net.0.proj", ".txt_mlp.net.2"),
+        parameters=20_430_401_088,
+        others=8_420_000_000,
     ),
 )
 
