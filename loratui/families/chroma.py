@@ -84,12 +84,7 @@ class Chroma:
 
     def encode_captions(self, parts: Parts, captions: Sequence[Spoken]) -> list[Condition]:
         """T5's hidden states of the caption's tokens and one of filling, and a mask of ones."""
-        found = []
-        for caption in captions:
-            batch = self.encode_batch(parts, [caption])
-            length = int(batch["prompt_mask"].sum())
-            found.append({name: tensor[0, :length].cpu().contiguous() for name, tensor in batch.items()})
-        return found
+        return original.cut(self.encode_batch, parts, captions)
 
     def encode_batch(self, parts: Parts, captions: Sequence[Spoken]) -> Condition:
         """The same as a batch, filled up."""

@@ -38,11 +38,21 @@ Tensors = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
 
-def read_plain(files: Iterable[Path], prefix: str = "") -> Tensors:
-    """Tensors of files, fp8 ones as bf16 and with the scales that lie beside them multiplied in."""
+def read_plain(
+    files: Iterable[Path], prefix: str = "", wanted: Callable[[str], bool] | None = None
+) -> Tensors:
+    """Tensors of files, fp8 ones as bf16 and with the scales that lie beside them multiplied in.
+
+    Args:
+        files: where they are.
+        prefix: of their names, removed.
+        wanted: whether a tensor of that name, without the prefix, is needed; all are by default.
+    """
     stored = read_tensors(files, prefix)
     found: Tensors = {}
     for name, tensor in stored.items():
+        if wanted is not None and not wanted(name):
+            continue
         if name.endswith((".scale_weight", ".scale_input", ".weight_scale", ".input_scale", ".comfy_quant")):
             continue
         if name.rpartition(".")[2] == "scaled_fp8":
@@ -194,6 +204,17 @@ def alone(
         {name: tensor[0].cpu().contiguous() for name, tensor in encode(parts, [caption]).items()}
         for caption in captions
     ]
+
+
+def cut(
+    encode: Callable[[Parts, Sequence[Spoken]], Condition], parts: Parts, captions: Sequence[Spoken]
+) -> list[Condition]:
+    """`alone`, without the filling that `prompt_mask` hides."""
+    found = []
+    for condition in alone(encode, parts, captions):
+        length = int(condition["prompt_mask"].sum())
+        found.append({name: tensor[:length].contiguous() for name, tensor in condition.items()})
+    return found
 
 
 def flow_scheduler(sampler: str, config: dict[str, Any]) -> Any:
