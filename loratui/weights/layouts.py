@@ -43,7 +43,8 @@ class Names:
     Attributes:
         family: its name.
         parts: diffusers' name -> its place in the original.
-        forms: program -> the forms of names that it reads, of `peft`, `original` and `kohya`.
+        forms: program -> the forms of names that it reads, of `peft`, `prefixed` (diffusers' names behind
+            `diffusion_model.`, as ComfyUI's users have them), `original` and `kohya`.
     """
 
     family: str
@@ -67,6 +68,7 @@ class Names:
         """Program -> module names that it has a place for."""
         named = {
             "peft": {"transformer." + name for name in self.parts},
+            "prefixed": {"diffusion_model." + name for name in self.parts},
             "original": {"diffusion_model." + name for name in self.originals},
             "kohya": set(self.kohya),
         }

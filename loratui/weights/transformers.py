@@ -55,9 +55,9 @@ def places(name: str, names: Names) -> list[str]:
     original = names.kohya.get(name) or name.removeprefix("diffusion_model.")
     if original in names.originals:
         return [f"transformer.{layer}" for layer in names.originals[original]]
-    dotted = name.removeprefix("transformer.")
+    dotted = name.removeprefix("transformer.").removeprefix("diffusion_model.")
     if dotted != name and dotted in names.parts:
-        return [name]
+        return [f"transformer.{dotted}"]
     return [text for text in [_text(name)] if text]
 
 
