@@ -55,6 +55,12 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _tiny("qwen", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Z-Image base as a diffusers folder."""
+    return _tiny("zimage", tmp_path_factory)
+
+
 def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_kit
 

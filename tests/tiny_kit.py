@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-FLOW = ("sd3", "flux", "chroma", "qwen")
+FLOW = ("sd3", "flux", "chroma", "qwen", "zimage")
 """Families with a module in tests/tiny_families."""
 
 
@@ -113,7 +113,7 @@ def index(folder: Path, family: str) -> None:
     shutil.copy(CONFIGS / family / "model_index.json", folder)
 
 
-ORIGINAL = ("sd3", "flux", "chroma", "qwen")
+ORIGINAL = ("sd3", "flux", "chroma", "qwen", "zimage")
 """Families whose modules can also write the transformer in its original layout."""
 
 

@@ -83,7 +83,7 @@ _OTHER_PIPELINES = {
     "Flux": "FLUX",
     "QwenImageEdit": "Qwen-Image-Edit",
     "QwenImage": "Qwen-Image (another kind of it)",
-    "ZImage": "Z-Image",
+    "ZImage": "Z-Image (another kind of it)",
     "Chroma": "Chroma",
     "PixArt": "PixArt",
     "Kandinsky": "Kandinsky",

@@ -192,6 +192,30 @@ FAMILIES: tuple[FamilySpec, ...] = (
         parameters=20_430_401_088,
         others=8_420_000_000,
     ),
+    FamilySpec(
+        "zimage",
+        "Z-Image",
+        "loratui.families.zimage",
+        1024,
+        8,
+        34,
+        "rectified flow, Qwen3, a negative prompt; Turbo is trained with a training adapter (model.adapter)",
+        flow=True,
+        patch=2,
+        files="peft",
+        networks=("lora",),
+        trains_text=False,
+        pipelines=("ZImagePipeline",),
+        marks=("layers.0.adaLN_modulation.0.weight", "cap_pad_token", "x_pad_token"),
+        unlike=("siglip_pad_token",),
+        layers=_targets(
+            (".attention.to_q", ".attention.to_k", ".attention.to_v", ".attention.to_out.0"),
+            (".feed_forward.w1", ".feed_forward.w2", ".feed_forward.w3"),
+            (".adaLN_modulation.0",),
+        ),
+        parameters=6_154_908_736,
+        others=4_010_000_000,
+    ),
 )
 
 
