@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,19 +17,38 @@ if TYPE_CHECKING:
 
 _LOOKS = frozenset({"dark", "light", "odd-aspect", "low-information"})
 """What a picture may look like on purpose."""
+_AT_A_TIME = 2000
+"""Pictures that are counted in a millisecond."""
 
 
 Counted = tuple[tuple[int, int, int], frozenset[str]]
 """Pictures with a caption, pictures to look at, unusable files; and codes that ask for nothing."""
 
 
-def totals(rows: Sequence[PictureRow]) -> Counted:
-    """Counts, and codes that ask for nothing: what most of the pictures look like is their style."""
-    found = Counter(code for row in rows for code in row.problems if code in _LOOKS)
+def totals(rows: Sequence[PictureRow], rest_s: float = 0.0) -> Counted:
+    """Counts, and codes that ask for nothing: what most of the pictures look like is their style.
+
+    Args:
+        rows: all pictures.
+        rest_s: in a thread: seconds without the interpreter after every two thousand pictures, for the keys.
+    """
+    alike: Counter[tuple[tuple[str, ...], bool, bool, bool]] = Counter()
+    for start in range(0, len(rows), _AT_A_TIME):
+        alike.update(
+            (row.problems, bool(row.dup), bool(row.known.caption), bool(row.known.code))
+            for row in rows[start : start + _AT_A_TIME]
+        )
+        if rest_s:
+            time.sleep(rest_s)
+    found: Counter[str] = Counter()
+    for (problems, *_), count in alike.items():
+        found.update({code: count for code in problems if code in _LOOKS})
     calm = INFO | {code for code, count in found.items() if count * 2 > len(rows) > 4}
-    captioned = sum(1 for row in rows if row.known.caption and not row.known.code)
-    broken = sum(1 for row in rows if row.known.code)
-    look = sum(1 for row in rows if row.dup or any(code not in calm for code in row.problems))
+    captioned = broken = look = 0
+    for (problems, double, caption, code), count in alike.items():
+        captioned += count if caption and not code else 0
+        broken += count if code else 0
+        look += count if double or any(problem not in calm for problem in problems) else 0
     return (captioned, look - broken, broken), calm
 
 

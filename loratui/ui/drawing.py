@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -20,6 +21,12 @@ def strip(row: Iterable[tuple[str, Style | None]], width: int, base: Style) -> S
     """`row` as a strip of exactly `width` cells over `base`."""
     made = Strip([Segment(text, base + style if style else base) for text, style in row if text])
     return made.adjust_cell_length(width, base)
+
+
+@lru_cache(256)
+def blank(width: int, style: Style) -> Strip:
+    """`width` empty cells; one strip for all places, so that it is filtered and written out once."""
+    return Strip.blank(width, style)
 
 
 def bar(share: float, width: int, fill: Style, track: Style) -> Row:

@@ -237,4 +237,6 @@ class AsDrawn(StylesCache):
             return Strip.blank(size.width, blank)
         body = render_content_line(row)
         right = max(0, size.width - padding.left - body.cell_length)
+        if not padding.left and not right:
+            return body
         return Joined([Strip.blank(padding.left, blank), body, Strip.blank(right, blank)])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3000
 """Up to so many rows are filtered without a thread."""
+_REST_S = 0.004
+"""A thread that counts leaves the interpreter to the keys for so long, again and again."""
 _RECOUNT = 0.3
 
 
@@ -205,7 +207,7 @@ class Shelf:
         def work(_post: Post, gone: Gone) -> None:
             time.sleep(_RECOUNT)  # changes come in bursts; the newest one counts
             if not gone():
-                self.studio.call_later(self._counted, *totals(rows))
+                self.studio.call_later(self._counted, *totals(rows, _REST_S))
 
         self.studio.in_thread(work, "totals")
 

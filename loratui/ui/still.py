@@ -13,6 +13,9 @@ import gc
 import threading
 from collections.abc import Iterator
 
+_THRESHOLDS = 5_000, 20, 20
+"""A frame makes thousands of strips that go with the next one, nearly all without a collector; at Python's
+own thresholds one frame in three waits for it."""
 _lock = threading.Lock()
 _inside = 0
 _frozen = False
@@ -28,6 +31,7 @@ def first_frame() -> None:
     global _frozen
     with _lock:
         if not _inside:
+            gc.set_threshold(*_THRESHOLDS)
             gc.freeze()
             _frozen = True
             gc.enable()

@@ -161,7 +161,10 @@ async def test_a_slow_disk_stops_no_keys(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(sidecar, "read_caption", slow)
         await driver.press("down", "down", "down", "down")
         await driver.until(lambda: editor.picture is not None and editor.picture.name == "05.png")
-        assert editor.text == "sks robot, picture 5" and editor.read_only
+        assert editor.text == "sks robot, picture 5"
+        await driver.press("e")
+        assert editor.has_focus and editor.read_only, "nothing is typed over what nobody has read"
+        await driver.press("escape")
         await driver.press("up")
         await driver.until(lambda: editor.text == "sks robot, picture 4")
         (root / "dataset" / "04.txt").write_text("another program wrote this")

@@ -156,7 +156,8 @@ class CaptionEditor(TextArea):
         self.picture = picture
         self.outdated = False
         self._loaded = None
-        self.read_only = True
+        if self.has_focus or picture is None:  # else nobody types, and each change styles the editor anew
+            self.read_only = True
         row = cast("LoratuiApp", self.app).library.row(picture) if picture is not None else None
         readable = row is not None and row.known.encoding != "unreadable"
         self.placeholder = _NONE if readable else ""
@@ -204,6 +205,7 @@ class CaptionEditor(TextArea):
             if found is not None:
                 self._read(found)
             else:
+                self.read_only = True
                 self.placeholder = "the caption is still being read"
 
     def save(self) -> bool:

@@ -16,7 +16,7 @@ from textual.strip import Strip
 
 from loratui.dataset.rows import PictureRow
 from loratui.ui import text
-from loratui.ui.drawing import strip
+from loratui.ui.drawing import blank, strip
 from loratui.ui.painted import AsDrawn, Joined
 from loratui.ui.signs import signs
 from loratui.ui.theme import palette
@@ -144,12 +144,11 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
 
     def _into_view(self) -> None:
-        high = self.cell[1] + 1
+        high, room = self.cell[1] + 1, self.scrollable_content_region.height
         top, first = self.scroll_offset.y, self.cursor // self.across * high
-        if first < top:
-            self.scroll_to(y=first, animate=False)
-        elif first + high > top + self.scrollable_content_region.height:
-            self.scroll_to(y=first + high - self.scrollable_content_region.height, animate=False)
+        to = first if first < top else first + high - room if first + high > top + room else top
+        if to != top:  # at once: a scroll that waits for a refresh costs a page a second paint
+            self.scroll_to(y=to, animate=False, immediate=True)
 
     # --- keys -------------------------------------------------------------------------------------------
 
@@ -226,13 +225,13 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         parts: list[Strip] = []
         for place in range(band * across, min((band + 1) * across, self.count, len(shown))):
             if parts:
-                parts.append(Strip.blank(_GAP, base))
+                parts.append(blank(_GAP, base))
             if line == rows:
                 parts.append(self._label(shown[place], place, columns, base))
             else:
                 parts.append(self._thumb(shown[place], place, line, base))
         room = width - sum(part.cell_length for part in parts)
-        return Joined([*parts, Strip.blank(max(0, room), base)])
+        return Joined([*parts, blank(max(0, room), base)])
 
     def _label(self, picture: PictureRow, place: int, columns: int, base: Style) -> Strip:
         colours, app = palette(self), cast("LoratuiApp", self.app)
@@ -253,15 +252,17 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         path, code = picture.known.path, picture.known.code
         made = None if code else self.thumbnails.get(path, columns, rows, picture.frame)
         if not made:
-            words = "✖" if code or made == [] else "·"
-            middle = words.center(columns) if line == rows // 2 else ""
-            drawn = strip([(middle, colours.red if words == "✖" else colours.faint)], columns, base)
+            broken = bool(code) or made == []
+            drawn = blank(columns, base)
+            if line == rows // 2:
+                tint = colours.red if broken else colours.faint
+                drawn = strip([(("✖" if broken else "·").center(columns), tint)], columns, base)
         else:
             at = line - (rows - len(made)) // 2
-            body = made[at] if 0 <= at < len(made) else Strip.blank(columns, base)
+            body = made[at] if 0 <= at < len(made) else blank(columns, base)
             left = (columns - body.cell_length) // 2
             right = columns - left - body.cell_length
-            drawn = Joined([Strip.blank(left, base), body, Strip.blank(max(0, right), base)])
+            drawn = Joined([blank(left, base), body, blank(max(0, right), base)])
         if place != self.cursor:
             return drawn
         # the cursor: corners in the accent, the picture itself stays untouched in its middle
