@@ -25,10 +25,9 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--format",
         choices=("kohya", "peft", "kohya-folders", "imagefolder", "ai-toolkit", "zip"),
-        default="kohya",
         help="a LoRA as kohya: ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers; peft: diffusers and PEFT;"
-        " of a project: kohya-folders: N_name and a dataset.toml; imagefolder: Hugging Face; ai-toolkit: one"
-        " flat folder; zip",
+        " default: what the programs read of its family; of a project: kohya-folders: N_name and a"
+        " dataset.toml; imagefolder: Hugging Face; ai-toolkit: one flat folder; zip",
     )
     export.add_argument(
         "--step", type=int, metavar="N", help="the checkpoint of this step instead of the newest"
@@ -64,13 +63,14 @@ def add(commands: Any) -> None:
 def run_export(args: argparse.Namespace, out: Output) -> int:
     """Write a LoRA in the wanted format and check the result; exit 1 when it would not load everywhere."""
     from loratui.errors import WeightsError
+    from loratui.families.spec import family_spec
     from loratui.weights.convert import convert_file
     from loratui.weights.verify import verify_file
 
     given = Path(args.source).expanduser()
-    if args.format not in ("kohya", "peft") and (given / "loratui.toml").is_file():
+    if args.format not in (None, "kohya", "peft") and (given / "loratui.toml").is_file():
         return _export_pictures(args, out)
-    if args.format not in ("kohya", "peft") or args.where or args.bake:
+    if args.format not in (None, "kohya", "peft") or args.where or args.bake:
         raise WeightsError(
             f"{args.source} is no project folder.",
             "--where, --bake, imagefolder, ai-toolkit and zip are for pictures.",
@@ -79,7 +79,11 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
         source, dtype, folder, stem = given, "", given.parent, given.stem
     else:
         source, dtype, folder, stem = _of_run(args.source, args.step)
-    ending = "" if args.format == "kohya" else f"-{args.format}"
+    known = verify_file(source)
+    family = family_spec(known.family)
+    own = family.files if family is not None else "kohya"
+    form = args.format or own
+    ending = "" if form == own else f"-{form}"
     target = Path(args.out).expanduser() if args.out else folder / f"{stem}{ending}.safetensors"
     if target.is_dir():
         target = target / f"{stem}{ending}.safetensors"
@@ -88,16 +92,17 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     same = target.exists() and target.resolve() == source.resolve()
     if target.exists() and not same and not args.force and args.out:
         raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
-    if not same or verify_file(source).format != args.format:
-        convert_file(source, target, args.format, dtype)
+    if not same or known.format != form:
+        convert_file(source, target, form, dtype)
     found = verify_file(target)
     out.document({**found.as_json(), "file": str(target), "source": str(source)})
-    out.line(f"{target} ({args.format}, rank {found.rank}, {size_text(target.stat().st_size)})")
+    out.line(f"{target} ({form}, rank {found.rank}, {size_text(target.stat().st_size)})")
     tell_matched(found.matched, out)
-    # PEFT files are for diffusers and PEFT: what the others would drop was known before
-    wanted = (
-        found.matched if args.format == "kohya" else {"diffusers": found.matched.get("diffusers", (0, 0))}
-    )
+    # The other form is for the programs that read it: what the others would drop was known before.
+    wanted = found.matched
+    if form != own:
+        of_form = {"diffusers"} if form == "peft" else {"comfyui"}
+        wanted = {name: found.matched.get(name, (0, 0)) for name in of_form}
     good = all(n == of for n, of in wanted.values())
     if not good:
         tell_problems(found.problems, out)
