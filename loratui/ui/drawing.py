@@ -26,7 +26,7 @@ def strip(row: Iterable[tuple[str, Style | None]], width: int, base: Style) -> S
 @lru_cache(256)
 def blank(width: int, style: Style) -> Strip:
     """`width` empty cells; one strip for all places, so that it is filtered and written out once."""
-    return Strip.blank(width, style)
+    return Strip.blank(width, style) if width else Strip([], 0)
 
 
 def bar(share: float, width: int, fill: Style, track: Style) -> Row:

@@ -171,10 +171,12 @@ class Joined(_Lazy):
         return self._render_cache
 
     def apply_filter(self, filter: LineFilter, background: CssColor) -> Strip:
-        """Each part filtered."""
+        """Each part filtered; itself where that changes none."""
         found = self._filter_cache.get((filter, background))
         if found is None:
-            found = Joined(part.apply_filter(filter, background) for part in self.parts)
+            parts = [part.apply_filter(filter, background) for part in self.parts]
+            same = all(new is old for new, old in zip(parts, self.parts, strict=True))
+            found = self if same else Joined(parts)
             self._filter_cache[filter, background] = found
         return found
 

@@ -229,7 +229,7 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
             if line == rows:
                 parts.append(self._label(shown[place], place, columns, base))
             else:
-                parts.append(self._thumb(shown[place], place, line, base))
+                parts += self._thumb(shown[place], place, line, base)
         room = width - sum(part.cell_length for part in parts)
         return Joined([*parts, blank(max(0, room), base)])
 
@@ -246,27 +246,26 @@ class PictureGrid(ScrollView, can_focus=True, inherit_bindings=False):
         back = (colours.cursor if self.has_focus else colours.cursor_idle) if here else Style()
         return strip([*pieces, (tail, colours.amber)], columns, base + back)
 
-    def _thumb(self, picture: PictureRow, place: int, line: int, base: Style) -> Strip:
+    def _thumb(self, picture: PictureRow, place: int, line: int, base: Style) -> list[Strip]:
         colours = palette(self)
         columns, rows = self.cell
         path, code = picture.known.path, picture.known.code
         made = None if code else self.thumbnails.get(path, columns, rows, picture.frame)
-        if not made:
-            broken = bool(code) or made == []
-            drawn = blank(columns, base)
-            if line == rows // 2:
-                tint = colours.red if broken else colours.faint
-                drawn = strip([(("✖" if broken else "·").center(columns), tint)], columns, base)
-        else:
+        if made:
             at = line - (rows - len(made)) // 2
             body = made[at] if 0 <= at < len(made) else blank(columns, base)
             left = (columns - body.cell_length) // 2
-            right = columns - left - body.cell_length
-            drawn = Joined([blank(left, base), body, blank(max(0, right), base)])
+            drawn = [blank(left, base), body, blank(max(0, columns - left - body.cell_length), base)]
+        elif line == rows // 2:
+            broken = bool(code) or made == []
+            mark = ("✖" if broken else "·").center(columns)
+            drawn = [strip([(mark, colours.red if broken else colours.faint)], columns, base)]
+        else:
+            drawn = [blank(columns, base)]
         if place != self.cursor:
             return drawn
         # the cursor: corners in the accent, the picture itself stays untouched in its middle
         edge = {0: "▛▜", rows - 1: "▙▟"}.get(line, "▌▐")
-        mark = base + (colours.accent if self.has_focus else colours.muted)
-        inner = drawn.crop(1, columns - 1)
-        return Joined([strip([(edge[0], mark)], 1, base), inner, strip([(edge[1], mark)], 1, base)])
+        tint = base + (colours.accent if self.has_focus else colours.muted)
+        inner = Joined(drawn).crop(1, columns - 1)
+        return [strip([(edge[0], tint)], 1, base), inner, strip([(edge[1], tint)], 1, base)]
