@@ -22,6 +22,12 @@ def check_memory(config: RunConfig) -> list[Problem]:
             error("memory.blocks_to_swap", "too-many-blocks", message, advice,
                   {"memory.blocks_to_swap": spec.blocks})
         )  # fmt: skip
+    if config.network.init == "loftq" and memory.base_weights == "full":
+        message = "LoftQ begins with what quantising takes from the base, and memory.base_weights is full."
+        advice = "Set memory.base_weights to nf4, int8 or fp8, or use pissa."
+        found.append(
+            error("network.init", "nothing-quantised", message, advice, {"memory.base_weights": "nf4"})
+        )
     if memory.compile and memory.blocks_to_swap:
         message = "compiled blocks cannot be swapped."
         fix = {"memory.compile": False}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from loratui.config.finding import error, warning
+from loratui.config.finding import error, info, warning
 from loratui.config.patterns import parse
 from loratui.config.schema import NetworkConfig
 from loratui.errors import Problem
-from loratui.weights.networks import NETWORKS, OPTIONAL, network_spec
+from loratui.weights.networks import NETWORKS, OPTIONAL, STARTS, network_spec
 
 
 def check_network(network: NetworkConfig) -> list[Problem]:
@@ -49,6 +49,7 @@ def _kind(network: NetworkConfig) -> list[Problem]:
         odd = {path: rank + 1 for path, rank in ranks.items() if rank % 2}
         message = "orthogonal needs an even rank."
         found.append(error("network.init", "odd-rank", message, "Make it even.", odd))
+    found += _init(network)
     if network.kind == "oft" and network.target == "full+conv":
         message = "OFT turns no 3x3 convolution: peft's does not leave the base as it was."
         full = {"network.target": "full"}
@@ -56,6 +57,31 @@ def _kind(network: NetworkConfig) -> list[Problem]:
     if spec.note:
         found.append(warning("network.kind", "not-everywhere", spec.note))
     return found
+
+
+def _init(network: NetworkConfig) -> list[Problem]:
+    """What the initialisations that look at the base go with, and what they do to the file."""
+    found: list[Problem] = []
+    init, path = network.init, "network.init"
+    usual = {path: "default"}
+    if init in STARTS and network.start_from:
+        message = f"{init} and network.start_from are two beginnings."
+        found.append(error(path, "two-starts", message, "Leave one of them out.", usual))
+    if network.init_rounds and init != "pissa":
+        message = f"{init} has no rounds."
+        found.append(warning("network.init_rounds", "no-rounds", message, "", {"network.init_rounds": 0}))
+    if init not in STARTS:
+        return found
+    if network.kind == "dora":
+        message = f"{init} is for LoRA: a DoRA's magnitudes are those of the whole weight."
+        found.append(error(path, "init-of-lora", message, "Use network.kind = lora.", usual))
+    if network.scale_norm:
+        message = f"with {init} the norm of B A is not that of the change to the base."
+        off = {"network.scale_norm": 0.0}
+        found.append(error("network.scale_norm", "norm-of-start", message, "Turn it off.", off))
+    message = f"files will have twice the rank, {2 * network.rank}: with {init} they hold start and end."
+    advice = "`loratui resize` makes a file smaller, at some loss."
+    return [*found, info(path, "rank-doubles", message, advice)]
 
 
 def _text(network: NetworkConfig) -> list[Problem]:

@@ -15,6 +15,7 @@ from loratui.config.schema import RunConfig
 from loratui.families.spec import family_spec
 from loratui.optim.spec import optimizer_spec
 from loratui.plan.sizes import Sizes
+from loratui.weights.networks import STARTS
 
 GIB = float(1 << 30)
 _BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -70,7 +71,8 @@ def checkpoint_bytes(config: RunConfig) -> float:
     """
     spec = optimizer_spec(config.optimizer.name)
     averaged = bool(config.objective.ema_decay) or (spec is not None and spec.averaging)
-    return 4 + state_bytes(config) + (4 if averaged else 0)
+    weights = 8 if config.network.init in STARTS else 4
+    return weights + state_bytes(config) + (weights if averaged else 0)
 
 
 def _swapped(config: RunConfig) -> float:
@@ -98,7 +100,8 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
     average = 4 if config.objective.ema_decay else 0
     # factors and gradient in fp32, their average, and what the optimizer keeps
-    lora = size.lora * (8 + average + state_bytes(config)) / GIB
+    start = 4 if config.network.init in STARTS else 0
+    lora = size.lora * (8 + start + average + state_bytes(config)) / GIB
     activations = (
         _ACTIVATIONS_GIB
         * (_BYTES[precision] / 2)

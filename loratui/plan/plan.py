@@ -20,6 +20,7 @@ from loratui.plan.memory import Memory, checkpoint_bytes, estimate
 from loratui.plan.picture_checks import check_class, check_pictures
 from loratui.plan.sizes import Sizes, sizes
 from loratui.plan.steps import BucketPlan, bucket_plans, moments, steps_of
+from loratui.weights.networks import STARTS
 
 if TYPE_CHECKING:
     from loratui.project.project import Project
@@ -66,7 +67,7 @@ class Plan:
     @property
     def lora_bytes(self) -> int:
         """Size of the exported file, 0 when unknown."""
-        return self.sizes.lora * _EXPORT_BYTES[self.config.saving.dtype] if self.sizes else 0
+        return self.sizes.lora * _file_bytes(self.config) if self.sizes else 0
 
     def as_json(self) -> dict[str, Any]:
         """What `loratui plan --json` prints."""
@@ -165,6 +166,11 @@ def plan(
     )
 
 
+def _file_bytes(config: RunConfig) -> int:
+    """Bytes of a file for a trained number."""
+    return _EXPORT_BYTES[config.saving.dtype] * (2 if config.network.init in STARTS else 1)
+
+
 def _disk(
     project: Project,
     config: RunConfig,
@@ -183,7 +189,7 @@ def _disk(
     latents = each * sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
     needed = {
         "checkpoints": int(kept * lora * checkpoint_bytes(config)),
-        "export": lora * _EXPORT_BYTES[config.saving.dtype],
+        "export": lora * _file_bytes(config),
         # mean and deviation of four latent channels at an eighth of the side, of each version, mirrored
         # and not; 77 tokens of up to 1024 numbers
         "caches": latents + captions * 77 * 1024 * 4,

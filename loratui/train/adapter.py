@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,11 @@ from loratui.config.schema import NetworkConfig
 from loratui.errors import ConfigError
 from loratui.families.protocol import Family, Parts
 from loratui.families.spec import family_spec
+from loratui.train.networks.initial import begin
 from loratui.train.networks.protocol import NAME, Network, Plan, load_network
 from loratui.train.stateless import generator
 from loratui.train.tokens import Tokens
-from loratui.weights.networks import network_spec
+from loratui.weights.networks import STARTS, network_spec
 
 __all__ = ["NAME", "Adapter", "Slot"]
 
@@ -59,12 +60,19 @@ class Adapter:
         dotted: files have PEFT's names, not kohya's.
         drops: whether there are random dropouts.
         trains_text: whether text encoders are among the hosts.
+        moves: whether A and B begin with a product that is not zero, so that files hold the way from there.
     """
 
     def __init__(
-        self, family: Family, parts: Parts, config: NetworkConfig, seed: int, trigger: str = ""
-    ) -> None:
+        self, family: Family, parts: Parts, config: NetworkConfig, seed: int, trigger: str = "",
+        fresh: bool = True, progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:  # fmt: skip
         """Put updates into the modules of `config.target`, drawn from the seed by name.
+
+        Args:
+            family, parts, config, seed, trigger: of the run.
+            fresh: whether starts that are computed from the base are; a checkpoint brings them.
+            progress: told how many layers have theirs.
 
         Raises:
             ConfigError: the network does not exist, or the base has no layer for it.
@@ -96,6 +104,9 @@ class Adapter:
             for parameter in self.network.parts(slot.layer).values():
                 parameter.data = parameter.data.float()
         self._tie()
+        self.moves = bool(self.slots) and config.init in STARTS
+        if self.moves:
+            self._begin(seed, fresh, progress or (lambda what, done, total: None))
         self.layers: dict[str, Any] = {f"{slot.host}.{slot.module}": slot.layer for slot in self.slots}
         self.train(True)
 
@@ -112,6 +123,22 @@ class Adapter:
                         "They are one matrix in the file: give them one rank.",
                     )
                 slot.layer.lora_A[NAME] = group[0].layer.lora_A[NAME]
+
+    def _begin(self, seed: int, fresh: bool, progress: Callable[[str, int, int], None]) -> None:
+        """Starts that are computed from the base's weights; see `train.networks.initial`."""
+        config, groups = self.config, self._groups()
+        for done, (name, group) in enumerate(groups.items()):
+            if fresh:
+                progress("decomposing the base", done, len(groups))
+            layers, random = [slot.layer for slot in group], generator(seed, "init", name)
+            begin(layers, config.init, config.init_rounds, random, fresh)
+        if fresh:
+            progress("decomposing the base", len(groups), len(groups))
+
+    def starts(self) -> list[Tensor]:
+        """A0 and B0 of all layers, where there are any; they never change."""
+        modules = [m for s in self.slots for m in (s.layer.lora_A[NAME], s.layer.lora_B[NAME])]
+        return list({id(m): m.start for m in modules}.values()) if self.moves else []
 
     def _groups(self) -> dict[str, list[Slot]]:
         """Slots by their name in files; several where the file has one matrix for them."""
@@ -200,9 +227,15 @@ class Adapter:
 
     @contextmanager
     def scaled_off(self) -> Iterator[None]:
-        """The bare base, for as long as the block lasts."""
+        """The bare base, for as long as the block lasts; with LoftQ what stands for it, Q + s B0 A0."""
+        stands = self.config.init == "loftq" and self.moves
+        trained = [p.detach().clone() for p in self.parameters()] if stands else []
         for slot in self.slots:
-            slot.layer.enable_adapters(False)
+            if stands:
+                for module in (slot.layer.lora_A[NAME], slot.layer.lora_B[NAME]):
+                    module.weight.data.copy_(module.start)
+            else:
+                slot.layer.enable_adapters(False)
         if self.tokens is not None:
             self.tokens.switch(False)
         try:
@@ -210,8 +243,10 @@ class Adapter:
         finally:
             if self.tokens is not None:
                 self.tokens.switch(True)
-            for slot in self.slots:
+            for slot in self.slots if not stands else []:
                 slot.layer.enable_adapters(True)
+            for parameter, tensor in zip(self.parameters() if stands else [], trained, strict=True):
+                parameter.data.copy_(tensor)
 
     def limit_norms(self) -> dict[str, float]:
         """Max-norm regularisation after a step, where `network.scale_norm` asks for it.
@@ -232,26 +267,44 @@ class Adapter:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters under the names that files have, with alpha: fp32 on the CPU, copies."""
+        """The parameters under the names that files have, with alpha: fp32 on the CPU, copies.
+
+        Where the network moves away from a start, files have twice the rank: A and A0, B and -B0.
+        """
+        return self._tensors(moved=False) | (self.tokens.tensors() if self.tokens is not None else {})
+
+    def _tensors(self, moved: bool) -> dict[str, Tensor]:
+        """`moved`: hold A - A0 and A0, B and B - B0 instead, which does not cancel in half precision."""
         found: dict[str, Tensor] = {}
         for group in self._groups().values():
             slot = group[0]
             for part, parameter in self.network.parts(slot.layer).items():
-                values = [self.network.stored(part, parameter.detach().to("cpu", copy=True))]
+                parameters = [parameter]
                 if part == "lora_up.weight":
-                    values += [s.layer.lora_B[NAME].weight.detach().to("cpu", copy=True) for s in group[1:]]
-                found[self._key(slot, part)] = (torch.cat(values) if values[1:] else values[0]).contiguous()
+                    parameters += [s.layer.lora_B[NAME].weight for s in group[1:]]
+                values = [self.network.stored(part, p.detach().to("cpu", copy=True)) for p in parameters]
+                value = (torch.cat(values) if values[1:] else values[0]).contiguous()
+                if self.moves:
+                    value = _from_start(value, self._start(group, part), part, moved)
+                found[self._key(slot, part)] = value
             alpha = self.network.alpha(slot.layer)
             if alpha is not None:
-                found[f"{slot.name}.alpha"] = torch.tensor(alpha)
-        return found | (self.tokens.tensors() if self.tokens is not None else {})
+                found[f"{slot.name}.alpha"] = torch.tensor(2.0 * alpha if self.moves else alpha)
+        return found
+
+    @staticmethod
+    def _start(group: list[Slot], part: str) -> Tensor:
+        if part == "lora_down.weight":
+            start: Tensor = group[0].layer.lora_A[NAME].start.cpu()
+            return start
+        return torch.cat([slot.layer.lora_B[NAME].start.cpu() for slot in group])
 
     def network_tensors(self) -> dict[str, Tensor]:
         """What the exported LoRA holds: `tensors()` without the new tokens.
 
         In PEFT's form without alpha, which not every reader heeds there: B holds the scale.
         """
-        found = {n: t for n, t in self.tensors().items() if not n.startswith("bundle_emb.")}
+        found = self._tensors(moved=True)
         if not self.dotted:
             return found
         folded = {}
@@ -262,6 +315,17 @@ class Adapter:
             elif module:
                 folded[name] = tensor
         return folded
+
+    @staticmethod
+    def _take_start(slot: Slot, part: str, values: Tensor) -> Tensor:
+        """Put the start that a checkpoint's matrix holds in place; returns the rest."""
+        if part == "lora_down.weight":
+            value, start = values.chunk(2)
+            slot.layer.lora_A[NAME].start.copy_(start)
+            return value
+        value, start = values.chunk(2, 1)
+        slot.layer.lora_B[NAME].start.copy_(-start)
+        return value
 
     def _key(self, slot: Slot, part: str) -> str:
         if self.dotted:
@@ -303,6 +367,8 @@ class Adapter:
                         if part == "lora_up.weight" and len(group) > 1:
                             values = values[row : row + parameter.shape[0]]
                             row += parameter.shape[0]
+                        if self.moves:
+                            values = self._take_start(slot, part, values)
                         parameter.copy_(values.reshape(parameter.shape))
             if self.tokens is not None:
                 rows = zip(self.tokens.rows.values(), self.tokens.tensors(), strict=True)
@@ -310,6 +376,13 @@ class Adapter:
                     if tensors[name].shape != parameter.shape:
                         raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
                     parameter.copy_(tensors[name])
+
+
+def _from_start(value: Tensor, start: Tensor, part: str, moved: bool) -> Tensor:
+    """One file's matrix that holds a factor and its start; either form of both has the same product."""
+    if part == "lora_down.weight":
+        return torch.cat((value - start if moved else value, start))
+    return torch.cat((value, value - start if moved else -start), 1)
 
 
 def _exactly(name: str) -> str:

@@ -23,7 +23,7 @@ from loratui.optim import optimizer_settings
 from loratui.train import faces, prior
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
-from loratui.train.cache import Cache
+from loratui.train.cache import Cache, Progress
 from loratui.train.captions import Variation
 from loratui.train.checkpoint import Checkpoints, Snapshot
 from loratui.train.device import Placement, base_dtype, place
@@ -66,7 +66,7 @@ def assemble(context: Any) -> Training:
     adapter = None
     if prior.undrawn(pictures):
         journal.write("state", state="caching")
-        adapter = inject(family, parts, info, config, placement, pictures)
+        adapter = inject(family, parts, info, config, placement, pictures, True, Caching(context))
         pictures = prior.draw(
             run.manifest_path, config, family, parts, adapter, cache, placement, Caching(context), ranks
         )
@@ -82,7 +82,9 @@ def assemble(context: Any) -> Training:
     variants = Variants.from_config(config.data, faces_of(context, config, pictures, place_of_cache, ranks))
     cache.fill(pictures, captions, config.data.flip, Caching(context), ranks, variants)
 
-    adapter = adapter or inject(family, parts, info, config, placement, pictures)
+    adapter = adapter or inject(
+        family, parts, info, config, placement, pictures, snapshot is None, Caching(context)
+    )
     if config.network.start_from and snapshot is None:
         start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
     ranks.take_up(adapter)
@@ -197,16 +199,21 @@ def make_optimizer(adapter: Adapter, config: RunConfig) -> torch.optim.Optimizer
 
 def inject(
     family: Family, parts: Parts, info: RunInfo, config: RunConfig, placement: Placement,
-    pictures: Sequence[Picture],
+    pictures: Sequence[Picture], fresh: bool = True, progress: Progress | None = None,
 ) -> Adapter:  # fmt: skip
     """Put what is trained on the device and the network into it.
+
+    Args:
+        family, parts, info, config, placement, pictures: of the run.
+        fresh: whether the network begins, and does not go on from a checkpoint.
+        progress: told how far the base is decomposed, for the initialisations that do that.
 
     Raises:
         ConfigError: the base has no layer for the network, or no caption has the new tokens' trigger.
     """
     if not config.memory.blocks_to_swap:
         parts.denoiser.to(placement.device)
-    adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger)
+    adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger, fresh, progress)
     if adapter.tokens is not None:
         adapter.tokens.check_captions([c for p in pictures for c in p.captions])
     if adapter.trains_text:
@@ -237,7 +244,8 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     parts = family.load(base, dtype, prediction, vae, text)
     parts.guidance = config.objective.guidance
     if config.memory.base_weights != "full":
-        quantise(family.blocks(parts.denoiser), config.memory.base_weights)
+        keep = config.network.init == "loftq"
+        quantise(family.blocks(parts.denoiser), config.memory.base_weights, keep)
     read_captions_by(parts, config, family)
     if config.objective.zero_terminal_snr:
         if parts.prediction == "epsilon":

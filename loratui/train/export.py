@@ -21,7 +21,7 @@ from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.families.protocol import Family, Parts
 from loratui.train.checkpoint import write_atomic
 from loratui.train.samples import Picture
-from loratui.weights.networks import network_spec
+from loratui.weights.networks import STARTS, network_spec
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -87,11 +87,12 @@ def lora_metadata(
     title = config.saving.name or info.name
     resolution = f"({config.data.resolution}, {config.data.resolution})"
     base = Path(info.base_path)
+    ranks = 2 if config.network.init in STARTS else 1  # A and its start, B and its start
     facts: dict[str, Any] = {
         **family.metadata(parts),
         "ss_network_module": "networks.lora" if config.network.kind == "lora" else "lycoris.kohya",
-        "ss_network_dim": config.network.rank,
-        "ss_network_alpha": config.network.alpha,
+        "ss_network_dim": config.network.rank * ranks,
+        "ss_network_alpha": config.network.alpha * ranks,
         "ss_network_dropout": config.network.dropout or None,
         "ss_network_args": network_args(config.network),
         "ss_output_name": title,
@@ -159,8 +160,11 @@ def network_args(network: NetworkConfig) -> dict[str, Any]:
     """`ss_network_args`: what tells this network from a plain one; conv_dim and conv_alpha are LoCon's."""
     found: dict[str, Any] = {"target": network.target}
     if network.target == "full+conv":
-        found["conv_dim"] = network.conv_rank or network.rank
-        found["conv_alpha"] = network.conv_alpha or network.alpha
+        ranks = 2 if network.init in STARTS else 1
+        found["conv_dim"] = (network.conv_rank or network.rank) * ranks
+        found["conv_alpha"] = (network.conv_alpha or network.alpha) * ranks
+    if network.init in STARTS:
+        found["trained_dim"] = network.rank
     if network.kind != "lora":
         found["algo"] = network.kind
     spec, default = network_spec(network.kind), NetworkConfig()

@@ -168,7 +168,9 @@ def _encode(
 
 
 def _adapter(family: Family, parts: Parts, info: RunInfo, config: RunConfig) -> Adapter:
-    adapter = Adapter(family, parts, config.network, config.objective.seed, info.trigger or "thing")
+    adapter = Adapter(
+        family, parts, config.network, config.objective.seed, info.trigger or "thing", fresh=False
+    )
     if config.memory.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()
     if config.memory.attention == "sliced":

@@ -58,12 +58,14 @@ def unpack(codes: Tensor, scale: Tensor, shape: torch.Size, dtype: torch.dtype) 
 class _Layer(nn.Module):  # type: ignore[misc]
     """What both kinds of layers share. `weight` is the full one, made when it is asked for."""
 
-    def _take(self, layer: Any, form: str) -> None:
+    def _take(self, layer: Any, form: str, keep: bool) -> None:
         self.shape, self.dtype, self.form = layer.weight.shape, layer.weight.dtype, form
         codes, scale = pack(layer.weight, form)
         self.codes = nn.Parameter(codes, requires_grad=False)
         self.scale = nn.Parameter(scale, requires_grad=False)
         self.bias = layer.bias
+        if keep:  # no parameter, so that it goes to no device and into no file
+            self.original = layer.weight.detach()
         self.train(layer.training)
 
     def full(self, dtype: torch.dtype) -> Tensor:
@@ -85,11 +87,11 @@ class _Layer(nn.Module):  # type: ignore[misc]
 class QuantisedLinear(_Layer, nn.Linear):  # type: ignore[misc]
     """A linear layer with a stored weight."""
 
-    def __init__(self, layer: nn.Linear, form: str) -> None:
+    def __init__(self, layer: nn.Linear, form: str, keep: bool = False) -> None:
         """Take over `layer`."""
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self._take(layer, form)
+        self._take(layer, form, keep)
 
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b."""
@@ -105,13 +107,13 @@ class QuantisedConv2d(_Layer, nn.Conv2d):  # type: ignore[misc]
         """A plain convolution where sizes are given: peft makes its own layers by the class of the base's."""
         return super().__new__(cls) if isinstance(args[0], nn.Conv2d) else nn.Conv2d(*args, **kwargs)
 
-    def __init__(self, layer: nn.Conv2d, form: str) -> None:
+    def __init__(self, layer: nn.Conv2d, form: str, keep: bool = False) -> None:
         """Take over `layer`."""
         nn.Module.__init__(self)
         for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
                      "transposed", "output_padding", "padding_mode"):  # fmt: skip
             setattr(self, name, getattr(layer, name))
-        self._take(layer, form)
+        self._take(layer, form, keep)
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x."""
@@ -148,11 +150,14 @@ class _Conv2d(torch.autograd.Function):  # type: ignore[misc]
         return nn.grad.conv2d_input(ctx.size, weight, grads[0], *ctx.how), None, None, None, None
 
 
-def quantise(blocks: Sequence[nn.Module], form: str) -> None:
-    """Store the weights of all linear layers and convolutions in `blocks` as `form`, one after the other."""
+def quantise(blocks: Sequence[nn.Module], form: str, keep: bool = False) -> None:
+    """Store the weights of all linear layers and convolutions in `blocks` as `form`, one after the other.
+
+    With `keep` each layer keeps the full weight as `original`, until LoftQ has looked at it.
+    """
     for block in blocks:
         for name, layer in list(block.named_modules()):
             if type(layer) is nn.Linear:
-                block.set_submodule(name, QuantisedLinear(layer, form))
+                block.set_submodule(name, QuantisedLinear(layer, form, keep))
             elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
-                block.set_submodule(name, QuantisedConv2d(layer, form))
+                block.set_submodule(name, QuantisedConv2d(layer, form, keep))

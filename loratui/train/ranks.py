@@ -125,8 +125,8 @@ class Several(Ranks):
 
     def take_up(self, adapter: Any) -> None:
         """Rank 0's weights; masks as they would be in one process."""
-        for parameter in adapter.parameters():
-            dist.broadcast(parameter.data, 0)
+        for tensor in [*(p.data for p in adapter.parameters()), *adapter.starts()]:
+            dist.broadcast(tensor, 0)
         for slot in adapter.slots:
             for module in adapter.network.dropping(slot.layer):
                 for part in module.modules():

@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LORA_OPTIONS = frozenset({"dropout", "init", "rank_stabilized", "lora_plus", "conv_rank", "conv_alpha"})
+STARTS = frozenset({"pissa", "olora", "loftq"})
+"""Values of `network.init` that begin with a product that is not zero: their files have twice the rank."""
+LORA_OPTIONS = frozenset(
+    {"dropout", "init", "init_rounds", "rank_stabilized", "lora_plus", "conv_rank", "conv_alpha"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,14 @@ class NetworkConfig:
     """Learning rates by pattern, as a multiple of the usual one, such as `mid_block=0.5` or `attn1=0`."""
     rank_stabilized: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA): for high ranks."""
-    init: Literal["default", "gaussian", "orthogonal"] = "default"
-    """How A begins (B begins at zero): Kaiming uniform, gaussian of deviation 1 / rank; orthogonal gives both
-    rows of one orthogonal matrix whose product is zero."""
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora", "loftq"] = "default"
+    """How A and B begin. default: Kaiming uniform, B zero. gaussian: deviation 1 / rank, B zero. orthogonal:
+    rows of one orthogonal matrix, product zero. pissa, olora: the largest part of the base's own weights, by
+    SVD or QR. loftq: what quantising took from the base. With these three, files have twice the rank: they
+    hold the way from there to what was trained."""
+    init_rounds: int = 0
+    """pissa: rounds of a fast approximation (peft's pissa_niter_N; 4 is usual), 0 decomposes in full: exact,
+    and minutes for a large base on the CPU."""
     lora_plus: float = 1.0
     """Learning rate of B over that of A (LoRA+); 16 is usual, 1 turns it off."""
     scale_norm: float = 0.0
@@ -86,6 +91,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "alpha": (0, None),
     "conv_rank": (0, 4096),
     "conv_alpha": (0, None),
+    "init_rounds": (0, 100),
     "lora_plus": (0.001, 1000),
     "scale_norm": (0, 1000),
     "factor": (-1, 4096),
