@@ -87,12 +87,11 @@ def lora_metadata(
     title = config.saving.name or info.name
     resolution = f"({config.data.resolution}, {config.data.resolution})"
     base = Path(info.base_path)
-    ranks = 2 if config.network.init in STARTS else 1  # A and its start, B and its start
     facts: dict[str, Any] = {
         **family.metadata(parts),
         "ss_network_module": "networks.lora" if config.network.kind == "lora" else "lycoris.kohya",
-        "ss_network_dim": config.network.rank * ranks,
-        "ss_network_alpha": config.network.alpha * ranks,
+        "ss_network_dim": config.network.rank * ranks_of(config.network),
+        "ss_network_alpha": config.network.alpha * ranks_of(config.network),
         "ss_network_dropout": config.network.dropout or None,
         "ss_network_args": network_args(config.network),
         "ss_output_name": title,
@@ -150,6 +149,11 @@ def lora_metadata(
     return {key: _text(value) for key, value in facts.items()}
 
 
+def ranks_of(network: NetworkConfig) -> int:
+    """Ranks of a file for one that is trained: two where the file holds A and its start, B and its start."""
+    return 2 if network.init in STARTS else 1
+
+
 def text_rate(config: RunConfig) -> float | None:
     """Learning rate of the (first) text encoder, None where it is not trained."""
     network = config.network
@@ -160,9 +164,8 @@ def network_args(network: NetworkConfig) -> dict[str, Any]:
     """`ss_network_args`: what tells this network from a plain one; conv_dim and conv_alpha are LoCon's."""
     found: dict[str, Any] = {"target": network.target}
     if network.target == "full+conv":
-        ranks = 2 if network.init in STARTS else 1
-        found["conv_dim"] = (network.conv_rank or network.rank) * ranks
-        found["conv_alpha"] = (network.conv_alpha or network.alpha) * ranks
+        found["conv_dim"] = (network.conv_rank or network.rank) * ranks_of(network)
+        found["conv_alpha"] = (network.conv_alpha or network.alpha) * ranks_of(network)
     if network.init in STARTS:
         found["trained_dim"] = network.rank
     if network.kind != "lora":
