@@ -29,6 +29,10 @@ KINDS: dict[Kind, str] = {"halfblock": "half blocks", "tgp": "kitty graphics", "
 PROBE = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\" + "\x1b[16t" + "\x1b[c"
 _ANSWERS = re.compile(r"\x1b_G([^\x1b]*)\x1b\\|\x1b\[6;(\d+);(\d+)t|\x1b\[\?([\d;]*)c")
 _PARTIAL = re.compile(r"\x1b(?:_[^\x1b]*\x1b?|\[\??[\d;]*)?\Z")
+_BEHIND = re.compile(_ANSWERS.pattern.rpartition("|")[0])
+_LATE = re.compile(r"\x1b\[6;[\d;]*\Z")
+"""Answers, and the start of one, that come behind the last."""
+_PATIENCE = 10
 
 # the diacritics that number rows and columns in kitty's Unicode placeholders, in the protocol's order
 _MARKS = (
@@ -75,7 +79,10 @@ def worth_asking(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 class Answers:
-    """Picks the answers to `PROBE` out of what the terminal sends; the rest are keys."""
+    """Picks the answers to `PROBE` out of what the terminal sends; the rest are keys.
+
+    Over a slow line an answer may come late, out of its order or in pieces: its end must not become a key.
+    """
 
     def __init__(self) -> None:
         self.done = False
@@ -83,20 +90,25 @@ class Answers:
         self.sixel = False
         self.cell = (0, 0)
         self._held = ""
+        self._patience = 0
 
     def feed(self, data: str) -> str:
         """`data` without the answers. The start of an answer that is cut off is held back."""
-        if self.done:
+        if not self._held and "\x1b" not in data:
             return data
         data = self._held + data
-        self._held = ""
-        rest = _ANSWERS.sub(self._take, data)
-        if not self.done and (cut := _PARTIAL.search(rest)) and len(cut[0]) < 256:
+        self._held, self._patience = "", _PATIENCE
+        rest = (_BEHIND if self.done else _ANSWERS).sub(self._take, data)
+        partial = _LATE if self.done else _PARTIAL
+        if (cut := partial.search(rest)) and len(cut[0]) < 256:
             self._held, rest = cut[0], rest[: cut.start()]
         return rest
 
     def release(self) -> str:
-        """Nothing more came: what was held back is a key after all."""
+        """Nothing more came for a tenth of a second: what was held back may be a key after all."""
+        self._patience -= 1
+        if len(self._held) > 2 and self._patience > 0:  # no key is that long: the rest is on its way
+            return ""
         held, self._held = self._held, ""
         return held
 

@@ -20,7 +20,7 @@ from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
-from loratui.ui.graphics import PROBE, Answers, worth_asking
+from loratui.ui.graphics import PROBE, Answers, Graphics, worth_asking
 from loratui.ui.messages import GraphicsKnown
 
 # leave what Textual entered: paste, mouse, focus and resize reports, key protocol, alternate screen, cursor
@@ -39,6 +39,7 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._answers = Answers()
         self._asked = False
+        self._graphics: Graphics | None = None
 
     def start_application_mode(self) -> None:
         """Enter application mode; the probe goes out once, behind the first frame's set-up."""
@@ -72,10 +73,10 @@ class TerminalDriver(LinuxDriver):
             selector.close()
 
     def _feed(self, parser: XTermParser, data: str) -> None:
-        waiting = self._asked and not self._answers.done
-        keys = self._answers.feed(data) if waiting else data
-        if waiting and self._answers.done:
-            self.send_message(GraphicsKnown(self._answers.graphics()))
+        keys = self._answers.feed(data) if self._asked else data
+        if self._answers.done and (graphics := self._answers.graphics()) != self._graphics:
+            self._graphics = graphics
+            self.send_message(GraphicsKnown(graphics))
         if keys:
             for event in parser.feed(keys):
                 self.process_message(event)

@@ -203,6 +203,17 @@ def test_probe_answers_are_no_keys(cut: int) -> None:
     assert answers.graphics().kind == "tgp" and answers.graphics().cell_height == 20
 
 
+@pytest.mark.parametrize("cut", range(3, 9))
+def test_the_end_of_a_late_answer_is_no_key(cut: int) -> None:
+    """Behind the last answer comes another one, in two pieces a while apart."""
+    answers, late = Answers(), "\x1b[6;20;10t"
+    assert answers.feed("a\x1b[?62;4cb") == "ab" and answers.done
+    assert answers.feed("c" + late[:cut]) == ("c" + late[:cut] if cut == 3 else "c")
+    if cut > 3:  # `ESC [ 6` alone may be page down
+        assert answers.release() == "" and answers.feed(late[cut:] + "d") == "d"
+        assert answers.graphics().cell_width == 10
+
+
 def test_probe_without_answers_gives_keys_back() -> None:
     """Escape alone is a key, a moment later."""
     answers = Answers()
