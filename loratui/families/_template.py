@@ -2,18 +2,27 @@
 
 What there is to write, besides this file:
 
-1. A row in `families/spec.py`: `pipelines` and `marks` are what detection goes by, `layers` what the targets
-   mean, `patch` what sides are multiples of, `files` the form that the model's users load.
+1. A row in `families/spec.py`: `pipelines` and `marks` are what detection goes by, `unlike` what lookalikes
+   hold besides, `layers` what the targets mean, `idle` which of them get no gradient in the last block (where
+   a stream ends unread), `patch` what sides are multiples of, `files` the form that the model's users load.
 2. `weights/names/NAME.tsv`: the layers' names as diffusers and as the original code have them, and who reads
-   which form. Take them from the original's code and from ComfyUI's and diffusers' converters.
+   which form. Take them from the original's code and from ComfyUI's and diffusers' converters. Where the
+   original has diffusers' names, both columns say the same.
 3. `families/configs/NAME/`: model_index.json of the diffusers pipeline, and for single files
    `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
-4. `tests/tiny_families/NAME.py`: a random base of a few thousand numbers, and the velocity of one sample,
-   written with nothing but the pipeline's own pieces; a fixture `tiny_NAME` in tests/conftest.py.
-5. `presets/NAME*.toml` with their sources, and a line in README's table.
+4. For a text encoder that is neither CLIP nor T5 a module like `qwen_text.py`; for a codec that is no
+   AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in `marks.detect_folder` how
+   its config tells the px per latent px. `t5_text.load_tokenizer` reads the tokenizer of any of them.
+5. `tests/tiny_families/NAME.py`: a random base of a few thousand numbers, and the velocity of one sample,
+   written with nothing but the pipeline's own pieces; `codec_tensors(folder)` where single files of the codec
+   are not latent diffusion's; its name in `FLOW` and `ORIGINAL` of tests/tiny_kit.py; a fixture `tiny_NAME`
+   in tests/conftest.py.
+6. `presets/NAME*.toml` with their sources, a line in README's table of families, and `make pictures` for the
+   one of presets.
 
-Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume, files. See
-`families/sd3.py` for a whole one.
+Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume and keys, and
+tests/unit/test_families_flow_files.py the files. See `families/sd3.py` for a whole one, and
+`families/qwen.py` for one with a codec and a text encoder of its own.
 
 The trainer calls, in this order: `load` once; `encode_pictures` and `encode_captions` while the caches fill,
 each under no_grad, for what is not in them yet; `target_modules` and `kohya_name` when the network is put
@@ -21,6 +30,8 @@ in, `blocks` for swapping, compiling and quantising; `size_condition` for each s
 batch; `pipeline`, `pipeline_inputs`, `pipeline_latents`, `decode_latents` for each picture that is drawn;
 `metadata` at each save. Text encoders in `LazyModules` are read when the first caption is missing from the
 cache, and let go of behind it: reach for `parts.text_encoders[key]` in `encode_batch` and nowhere else.
+Memory is estimated with fake tensors, which have shapes and no values: `int(mask.sum())` and `if mask.all()`
+fail there (and wait for the device elsewhere): decide by shapes, or ask `original.lengths`.
 
 Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, D features.
 """
@@ -94,6 +105,7 @@ class Template:
             tokenizers={"t5": t5_text.load_tokenizer(folder)},
             scheduler=scheduler,
             prediction="flow",
+            # What diffusers' pipeline calls vae_scale_factor; this is an AutoencoderKL's.
             latent_factor=2 ** (len(codec.config.block_out_channels) - 1),
             latent_channels=codec.config.latent_channels,
             vae_identity=vae_identity,
@@ -170,10 +182,13 @@ class Template:
         return latents
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
-        """In: `network.target`. Out: names of linear layers; parts of one matrix in their order in it."""
+        """In: `network.target`. Out: names of linear layers; parts of one matrix in their order in it.
+
+        A gradient must reach each of them: see `idle`.
+        """
         spec = family_spec(self.name)
         assert spec is not None
-        return original.layers_of(denoiser, spec.layers[target])
+        return original.layers_of(denoiser, spec.layers[target], spec.idle)
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:
         """Out: the modules that hold nearly all weights, in the order in which they run."""

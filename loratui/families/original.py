@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
 
 from loratui.errors import BaseModelError
 from loratui.families.emphasis import Spoken
@@ -212,9 +213,16 @@ def cut(
     """`alone`, without the filling that `prompt_mask` hides."""
     found = []
     for condition in alone(encode, parts, captions):
-        length = int(condition["prompt_mask"].sum())
+        length = lengths(condition["prompt_mask"][None])[0]
         found.append({name: tensor[:length].contiguous() for name, tensor in condition.items()})
     return found
+
+
+def lengths(mask_BL: Tensor) -> list[int]:
+    """Ones in each row; all of it where memory is estimated, with fake tensors that hold no values."""
+    if is_fake(mask_BL):
+        return [mask_BL.shape[1]] * mask_BL.shape[0]
+    return [int(n) for n in mask_BL.sum(1).round().tolist()]
 
 
 def flow_scheduler(sampler: str, config: dict[str, Any]) -> Any:

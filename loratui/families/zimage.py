@@ -109,7 +109,7 @@ class ZImage:
     def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
         """The velocity."""
         text_BLD = condition["prompt_embeds"].to(noisy_BCHW.dtype)
-        lengths = condition["prompt_mask"].sum(1).round().int().tolist()
+        lengths = original.lengths(condition["prompt_mask"])
         answers = parts.denoiser(
             list(noisy_BCHW[:, :, None].unbind()),
             (1000 - timesteps_B) / 1000,

@@ -199,21 +199,30 @@ def tiles(vae: Any, side: int) -> Iterator[None]:
     """Let a codec work in overlapping tiles of half the picture, and of 64 latent pixels at most.
 
     Args:
-        vae: a KL codec of diffusers.
+        vae: a codec of diffusers: a KL one, or one of a video model.
         side: the longer side of the latents.
     """
-    if not hasattr(vae, "tile_latent_min_size"):
+    latent = min(64, -(-side // 2))
+    if hasattr(vae, "tile_latent_min_size"):
+        px = latent * 2 ** (len(vae.config.block_out_channels) - 1)
+        wanted = {"tile_latent_min_size": latent, "tile_sample_min_size": px}
+    elif hasattr(vae, "tile_sample_stride_height"):
+        factor = vae.spatial_compression_ratio
+        lengths = {"min": latent * factor, "stride": max(1, latent * 3 // 4) * factor}
+        sides = ("height", "width")
+        wanted = {f"tile_sample_{what}_{way}": px for what, px in lengths.items() for way in sides}
+    else:
         yield
         return
-    before = vae.tile_latent_min_size, vae.tile_sample_min_size, vae.use_tiling
-    latent = min(64, -(-side // 2))
-    vae.tile_latent_min_size = latent
-    vae.tile_sample_min_size = latent * 2 ** (len(vae.config.block_out_channels) - 1)
-    vae.use_tiling = True
+    wanted["use_tiling"] = True
+    before = {name: getattr(vae, name) for name in wanted}
     try:
+        for name, value in wanted.items():
+            setattr(vae, name, value)
         yield
     finally:
-        vae.tile_latent_min_size, vae.tile_sample_min_size, vae.use_tiling = before
+        for name, value in before.items():
+            setattr(vae, name, value)
 
 
 def requests_of(config: SamplesConfig, prompts: Sequence[str], resolution: int, factor: int) -> list[Request]:

@@ -118,6 +118,21 @@ def test_prediction_has_the_shape_of_its_input_and_trains_the_adapter(loaded) ->
     assert all(layer.lora_B["default"].weight.grad is not None for layer in adapter.layers.values())
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", FLOW)
+def test_memory_is_estimated_with_fake_tensors(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Nothing in encoding, step and sample may ask for the value of a tensor."""
+    from loratui.config.run import RunInfo
+    from loratui.train.imagined import imagine
+
+    base = request.getfixturevalue(f"tiny_{name}")
+    info = RunInfo(base_path=str(base), family=name, trigger="sks", project=str(tmp_path))
+    found = imagine(info, kit.tiny_config(data__batch_size=2), (16, 16))
+    assert found.weights_gib < found.train_gib
+
+
 CPU = torch.device("cpu")
 
 

@@ -113,6 +113,34 @@ def test_another_familys_vae_is_refused(tiny_qwen: Path, tiny_flux: Path) -> Non
         load_family("qwen").load(tiny_qwen, torch.float32, vae=tiny_flux)
 
 
+def test_its_codec_decodes_in_tiles(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About the same picture, from pieces of half its side; afterwards it works as before."""
+    from diffusers.models.autoencoders import autoencoder_kl_qwenimage as codecs
+
+    from loratui.train.preview import tiles
+
+    family = load_family("qwen")
+    parts = family.load(tiny_qwen, torch.float32)
+    torch.manual_seed(0)
+    latents = torch.randn(1, 16, 24, 32)
+    real, largest = codecs.QwenImageDecoder3d.forward, []
+
+    def forward(self: torch.nn.Module, x: torch.Tensor, *args: object, **more: object) -> torch.Tensor:
+        largest.append(max(x.shape[-2:]))
+        return real(self, x, *args, **more)
+
+    monkeypatch.setattr(codecs.QwenImageDecoder3d, "forward", forward)
+    with torch.no_grad():
+        whole = family.decode_latents(parts, latents)
+        with tiles(parts.vae, 32):
+            tiled = family.decode_latents(parts, latents)
+        again = family.decode_latents(parts, latents)
+    assert (largest[0], max(largest[1:-1]), largest[-1]) == (32, 16, 32) and len(largest) > 4
+    assert tiled.shape == whole.shape and torch.equal(again, whole)
+    # The attention in its middle sees a tile alone: not the same numbers, but the same picture.
+    assert (tiled - whole).square().mean() < 0.2 * whole.var()
+
+
 def test_diffusers_reads_every_kohya_name() -> None:
     """Its converter gives PEFT's names of all layers at the true structure, alpha folded in."""
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_qwen_lora_to_diffusers
