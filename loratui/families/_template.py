@@ -10,9 +10,10 @@ What there is to write, besides this file:
    original has diffusers' names, both columns say the same.
 3. `families/configs/NAME/`: model_index.json of the diffusers pipeline, and for single files
    `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
-4. For a text encoder that is neither CLIP nor T5 a module like `qwen_text.py`; for a codec that is no
-   AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in `marks.detect_folder` how
-   its config tells the px per latent px. `t5_text.load_tokenizer` reads the tokenizer of any of them.
+4. For a text encoder that is neither CLIP nor T5 (nor in `chat_text.py`) a module like `qwen_text.py`; for a
+   codec that is no AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in
+   `marks.detect_folder` how its config tells the px per latent px. `t5_text.load_tokenizer` reads the
+   tokenizer of any of them.
 5. `tests/tiny_families/NAME.py`: a random base of a few thousand numbers, and the velocity of one sample,
    written with nothing but the pipeline's own pieces; `codec_tensors(folder)` where single files of the codec
    are not latent diffusion's; its name in `FLOW` and `ORIGINAL` of tests/tiny_kit.py; a fixture `tiny_NAME`
