@@ -55,6 +55,10 @@ def add(commands: Any) -> None:
     )
     verify.add_argument("file", metavar="FILE", help="a LoRA file, or a run: its exported file")
     verify.add_argument(
+        "--base", metavar="B",
+        help="hold the shapes of a transformer's LoRA against this base; default: the run's own",
+    )  # fmt: skip
+    verify.add_argument(
         "--json", action="store_true", help="print family, format, rank, matched, problems as JSON"
     )
     verify.set_defaults(run=run_verify)
@@ -199,10 +203,13 @@ def checkpoints(run: RunDir) -> dict[int, Path]:
 def run_verify(args: argparse.Namespace, out: Output) -> int:
     """Check a file; exit 1 when some program would drop a part of it."""
     from loratui.cli.places import lora_path, run_named
+    from loratui.config.load import load_run
     from loratui.errors import RunError, WeightsError
+    from loratui.families.detect import locate
     from loratui.runs.status import status
     from loratui.weights.verify import verify_file
 
+    base = locate(args.base) if args.base else None
     path = Path(args.file).expanduser()
     if path.suffix != ".safetensors" and not path.is_file():
         try:
@@ -213,7 +220,9 @@ def run_verify(args: argparse.Namespace, out: Output) -> int:
         if not exported:
             raise RunError(f"The run {run.id} has exported nothing yet.", f"`loratui export {run.id}` does.")
         path = Path(exported)
-    found = verify_file(path)
+        own = Path(load_run(run.config_path)[0].base_path)
+        base = base or (own if own.exists() else None)
+    found = verify_file(path, base)
     out.document(found.as_json())
     out.line(
         f"{path}: {found.family or 'unknown family'}, {found.format or 'no LoRA keys'}, rank {found.rank}"

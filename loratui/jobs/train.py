@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from loratui.jobs._main import run_job
@@ -75,7 +76,8 @@ def finish(training: Any) -> None:
     form = "peft" if training.adapter.dotted or (spec and spec.format == "peft") else "kohya"
     journal.write("exported", path=relative, format=form, bytes=size)
     journal.write("progress", what="verifying", done=0, total=1)
-    found = verify_file(path)
+    base = Path(training.info.base_path)  # may have been moved away since it was read
+    found = verify_file(path, base if base.exists() else None)
     journal.write("progress", what="verifying", done=1, total=1)
     journal.write(
         "verified", path=relative, matched={name: list(pair) for name, pair in found.matched.items()},

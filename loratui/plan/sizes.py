@@ -17,6 +17,9 @@ from pathlib import Path
 from loratui.config.patterns import last_match
 from loratui.config.schema import NetworkConfig
 from loratui.errors import LoratuiError
+from loratui.families.spec import family_spec
+from loratui.weights import layouts
+from loratui.weights.base_layers import read_layers
 from loratui.weights.consumers import STRUCTURES
 from loratui.weights.header import read_header
 from loratui.weights.verify import table
@@ -73,6 +76,8 @@ class Sizes:
 
 def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | None:
     """Sizes for a base, else for its family; None when neither is known."""
+    if family in layouts.families():
+        return _of_transformer(base, family, network) if base is not None else None
     if base is not None:
         try:
             denoiser, text, others = _shapes(base)
@@ -85,12 +90,41 @@ def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | Non
             total = sum(math.prod(shape) for shape in denoiser.values())
             # Patterns speak of diffusers' names, which a single file does not have.
             exact = not (network.ranks and base.is_file())
-            if chosen:  # the layers of transformers have names of their own
-                return _count(chosen, network, total, others, exact)
+            return _count(chosen, network, total, others, exact)
     if family not in STRUCTURES:
         return None
     rows = [(n, (up, *down)) for n, (down, up) in table(family).items() if _of_table(n, network)]
     return _count(rows, network, _KNOWN_UNET[family], _KNOWN_OTHERS[family], False)
+
+
+def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | None:
+    """Sizes for a diffusion transformer, from its base's headers; layers as its files name them.
+
+    Layers that are one matrix in the files share their A: `in` counts once and the `out` of all.
+    """
+    spec = family_spec(family)
+    try:
+        found = read_layers(base, family)
+    except (LoratuiError, OSError):
+        return None
+    if spec is None or found is None:
+        return None
+    files: dict[str, list[str]] = {}
+    for name in found.shapes:
+        idle = name.startswith(found.last_block) and spec.idle and name.endswith(spec.idle)
+        if f".{name}".endswith(spec.layers[network.target]) and not idle:
+            whole = found.names.parts[name].original if spec.files == "kohya" else name
+            files.setdefault(whole, []).append(name)
+    chosen: list[tuple[str, Shape]] = []
+    for layers in files.values():
+        size = found.sizes(layers)
+        assert size is not None  # they are among its shapes
+        chosen.append((f"lora_unet.{layers[0]}", (size[1], size[0])))
+    if network.text_encoder:
+        chosen += list(_text_layers(found.text, family))
+    # Text encoders and codec often come from elsewhere: then those of the true model are counted.
+    others = found.others or spec.others
+    return _count(chosen, network, found.denoiser, others, True)
 
 
 def _count(

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map_only
 from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
 from loratui.families.loading import shapes_only
-from loratui.families.protocol import Family, Parts, stack
+from loratui.families.protocol import Family, LazyModules, Parts, stack
 from loratui.optim.spec import optimizer_spec
 from loratui.train.adapter import Adapter
 from loratui.train.assemble import load_base
@@ -114,6 +114,8 @@ def imagine(info: RunInfo, config: RunConfig, size_px: tuple[int, int]) -> Imagi
         with live.phase() as peak:
             condition, latents = _encode(family, parts, config, size_px)
             cache = peak()
+            if isinstance(parts.text_encoders, LazyModules):
+                parts.put_text_away()  # as caching does
         before = live.now
         adapter = _adapter(family, parts, info, config)
         state = _state_bytes(adapter, config)

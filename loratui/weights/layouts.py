@@ -100,6 +100,13 @@ def names_of(family: str, blocks: str = "") -> Names:
     return Names(family, parts, forms)
 
 
+def part_sizes(count: int, rows: int, width: int) -> list[int]:
+    """Rows of each part of a fused matrix: equal ones, or q, k and v of a square's side and the rest."""
+    if count * width == rows or count < 4:
+        return [rows // count] * count
+    return [width] * (count - 1) + [rows - (count - 1) * width]
+
+
 def true_counts(family: str) -> dict[str, int]:
     """Blocks of each kind in the largest true model."""
     return _table(family)[0]

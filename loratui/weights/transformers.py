@@ -14,7 +14,7 @@ import numpy as np
 from loratui.errors import WeightsError
 from loratui.weights.consumers import Tower
 from loratui.weights.header import Header
-from loratui.weights.layouts import Names, names_of
+from loratui.weights.layouts import Names, names_of, part_sizes
 from loratui.weights.tensors import Array, read
 from loratui.weights.verify import Module
 
@@ -44,7 +44,7 @@ def read_pairs(header: Header, modules: dict[str, Module], family: str) -> dict[
         if not layers:
             raise WeightsError(f"{header.path} has a module without a place in the model: {name}.")
         row = 0
-        for layer, size in zip(layers, _sizes(len(layers), up.shape[0], down.shape[1]), strict=True):
+        for layer, size in zip(layers, part_sizes(len(layers), up.shape[0], down.shape[1]), strict=True):
             found[layer] = down, up[row : row + size], alpha
             row += size
     return found
@@ -68,13 +68,6 @@ def _text(name: str) -> str:
             if name in {f"{tower.kohya}_" + module.replace(".", "_"), f"{tower.peft}.{module}"}:
                 return f"{tower.peft}.{module}"
     return ""
-
-
-def _sizes(count: int, rows: int, width: int) -> list[int]:
-    """Rows of each part of a fused matrix: equal ones, or q, k and v of a square's side and the rest."""
-    if count * width == rows or count < 4:
-        return [rows // count] * count
-    return [width] * (count - 1) + [rows - (count - 1) * width]
 
 
 def to_kohya(pairs: dict[str, Pair], family: str, stated: str) -> dict[str, Pair]:

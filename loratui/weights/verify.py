@@ -152,11 +152,15 @@ def table(family: str) -> dict[str, tuple[tuple[int, ...], int]]:
     return found
 
 
-def verify_file(path: Path) -> Verification:
+def verify_file(path: Path, base: Path | None = None) -> Verification:
     """Check a LoRA file.
 
+    Args:
+        path: the file.
+        base: a base of its family, folder or file: files of transformers are held against its layers.
+
     Raises:
-        WeightsError: it cannot be read as a .safetensors file.
+        WeightsError: it, or a file of the base, cannot be read as a .safetensors file.
     """
     header = read_header(Path(path))
     fmt, modules, strange = modules_of(header)
@@ -171,7 +175,7 @@ def verify_file(path: Path) -> Verification:
     family = family_of(header, modules)
     rank = max(m.rank for m in modules.values())
     if family in layouts.families():
-        return _verify_transformer(header, family, fmt, modules, strange, problems)
+        return _verify_transformer(header, family, fmt, modules, strange, problems, base)
     if family not in STRUCTURES:
         name = family or "unknown"
         note("unchecked-family", "warning", f"Files of this family ({name}) cannot be checked yet.")
@@ -209,9 +213,11 @@ def verify_file(path: Path) -> Verification:
 
 def _verify_transformer(
     header: Header, family: str, fmt: str, modules: dict[str, Module], strange: list[str],
-    problems: list[Problem],
+    problems: list[Problem], base: Path | None,
 ) -> Verification:  # fmt: skip
-    """`verify_file` for the families of `layouts`: names by their tables, halves, ranks and numbers."""
+    """`verify_file` for the families of `layouts`: names by their tables, shapes, halves, ranks, numbers."""
+    from loratui.weights.base_layers import read_layers
+    from loratui.weights.layer_shapes import absent, wrong_shapes
 
     def note(code: str, severity: Any, message: str, advice: str = "") -> None:
         problems.append(Problem(str(header.path), code, severity, message, advice=advice))
@@ -219,14 +225,23 @@ def _verify_transformer(
     if strange:
         note("strange-keys", "error", f"{len(strange)} keys are not of a LoRA, such as {strange[0]}.")
     stated = header.metadata.get("loratui_structure", "")
-    if stated:
-        message = (
-            f"Made for a model with {family}'s layout but of another size: names are checked, not sizes."
-        )
-        note("other-size", "info", message)
+    names = layouts.names_of(family, stated)
+    layers = read_layers(base, family) if base is not None else None
+    if stated and layers is None:
+        message = f"Made for a model with {family}'s layout but of another size: its sizes are not known."
+        note("other-size", "info", message, "`loratui verify FILE --base BASE` holds it against the base.")
+    if base is not None and layers is None:
+        note("other-base", "error", f"{base} holds no layers of {family}.", "Name the base it is for.")
+    wrong = wrong_shapes(modules, names, layers)
+    if wrong:
+        message = f"{len(wrong)} modules have another shape than the model's, such as {wrong[0]}."
+        note("wrong-shape", "error", message)
+    gone = absent(modules, names, layers) if layers is not None else []
+    if gone:
+        note("no-layer", "error", f"{base} has no layer for {len(gone)} modules, such as {gone[0]}.")
     spec = network_of({part for m in modules.values() for part in m.parts})
     matched = {}
-    for consumer, known in layouts.names_of(family, stated).readers().items():
+    for consumer, known in names.readers().items():
         missed = [name for name in modules if name not in known and not _CLIP.fullmatch(name)]
         matched[consumer] = (len(modules) - len(missed), len(modules))
         if missed:

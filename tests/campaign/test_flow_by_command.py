@@ -180,6 +180,11 @@ def check_files(name: str, ground: Ground, run: RunDir, planned: Any) -> None:
         assert found["ok"] and found["family"] == name, found
         assert set(found["matched"]) == {"diffusers", "comfyui"}
         assert all(n == of == found["modules"] > 0 for n, of in found["matched"].values())
+    found, lora = ground.command("verify", run.path), planned["lora"]
+    assert not found["problems"] and lora["exact"] and lora["layers"] == found["modules"]
+    tensors = read_header(Path(exported["file"])).tensors
+    numbers = sum(math.prod(t.shape) for key, t in tensors.items() if not key.endswith(".alpha"))
+    assert lora["parameters"] == numbers and lora["bytes"] == 4 * numbers
 
 
 def check_in_diffusers(name: str, folder: Path, file: Path, own: Image.Image) -> None:

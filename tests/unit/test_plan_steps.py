@@ -103,13 +103,17 @@ def test_the_family_table_agrees_with_the_reference_trainers_files(family: str) 
         assert same.lora == 8 * (plain[target] + wide[target])
 
 
-def test_a_transformer_is_not_counted_as_no_layers(tmp_path: Path) -> None:
-    """Its names are not those of a U-Net: the plan says nothing rather than 0."""
+def test_a_transformer_is_counted_from_the_originals_matrices(tmp_path: Path) -> None:
+    """Fused q, k and v are one module of the file with one A; a file of something else is not known."""
     base = tmp_path / "flux.safetensors"
-    save_file(
-        {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": np.zeros((6, 2), np.float32)}, base
-    )
-    assert sizes(base, "flux", "attention", 16) is None
+    start = "model.diffusion_model."
+    rows = {"double_blocks.0.img_attn.qkv": (96, 32), "single_blocks.0.linear1": (96 + 128, 32)}
+    save_file({f"{start}{n}.weight": np.zeros(s, np.float32) for n, s in rows.items()}, base)
+    found = sizes(base, "flux", "attention", 16)
+    assert found is not None and found.exact
+    assert (found.layers, found.lora) == (2, 16 * (32 + 96) + 16 * (32 + 96 + 128))
+    assert sizes(base, "sd3", "attention", 16) is None
+    assert sizes(None, "flux", "attention", 16) is None
 
 
 def test_sizes_of_a_real_base_come_from_its_shapes() -> None:
