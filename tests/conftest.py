@@ -61,6 +61,12 @@ def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _tiny("zimage", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def tiny_flux2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random FLUX.2 klein base as a diffusers folder."""
+    return _tiny("flux2", tmp_path_factory)
+
+
 def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_kit
 

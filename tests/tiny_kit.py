@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
-FLOW = ("sd3", "flux", "chroma", "qwen", "zimage")
+FLOW = ("sd3", "flux", "chroma", "qwen", "zimage", "flux2")
 """Families with a module in tests/tiny_families."""
+
+VARIANTS = (("flux2", "dev"),)
+"""Families whose `make` and `pipeline` take a flag for a second model, of other inputs."""
 
 
 def tiny(name: str) -> Any:
@@ -113,7 +116,7 @@ def index(folder: Path, family: str) -> None:
     shutil.copy(CONFIGS / family / "model_index.json", folder)
 
 
-ORIGINAL = ("sd3", "flux", "chroma", "qwen", "zimage")
+ORIGINAL = ("sd3", "flux", "chroma", "qwen", "zimage", "flux2")
 """Families whose modules can also write the transformer in its original layout."""
 
 

@@ -90,8 +90,13 @@ def load_single(
     )
 
 
-def load_vae(source: Path, configs: Path | None = None) -> tuple[AutoencoderKL, str]:
+def load_vae(source: Path, configs: Path | None = None, kind: Any = AutoencoderKL) -> tuple[Any, str]:
     """A KL codec in fp32 from a diffusers folder or an original-layout file (of a codec or a whole base).
+
+    Args:
+        source: the folder or the file.
+        configs: the family's packaged settings, for files.
+        kind: diffusers' class.
 
     Returns:
         The codec and its content hash.
@@ -100,17 +105,27 @@ def load_vae(source: Path, configs: Path | None = None) -> tuple[AutoencoderKL, 
         folder = source / "vae" if (source / "vae" / "config.json").is_file() else source
         config, files = read_json(folder / "config.json"), weight_files(folder)
         tensors = {_modern_attention(k): v for k, v in read_tensors(files).items()}
-        codec = assemble(lambda: AutoencoderKL.from_config(config), tensors, torch.float32, "VAE")
+        codec = assemble(lambda: kind.from_config(config), tensors, torch.float32, "VAE")
         return codec, identity(files, config)
     found = check_header(source).tensors
     prefix = ldm.VAE_PREFIX if any(name.startswith(ldm.VAE_PREFIX) for name in found) else ""
-    shapes = {n[len(prefix) :]: info.shape for n, info in found.items() if n.startswith(prefix)}
+    shapes = {_outside(n[len(prefix) :]): info.shape for n, info in found.items() if n.startswith(prefix)}
     config = infer_vae(shapes, read_json((configs or CONFIGS / "sd15") / "vae" / "config.json"))
     modules = ldm.vae_modules(config)
-    names = _meta_names(lambda: AutoencoderKL.from_config(config))
-    tensors = _renamed(read_tensors([source], prefix), {n: ldm.vae_original_name(n, modules) for n in names})
-    codec = assemble(lambda: AutoencoderKL.from_config(config), tensors, torch.float32, "VAE")
+    names = _meta_names(lambda: kind.from_config(config))
+    stored = {_outside(n): tensor for n, tensor in read_tensors([source], prefix).items()}
+    tensors = _renamed(stored, {n: ldm.vae_original_name(n, modules) for n in names})
+    if "bn.running_mean" in tensors:  # not all files have the count beside
+        tensors.setdefault("bn.num_batches_tracked", torch.tensor(0))
+    codec = assemble(lambda: kind.from_config(config), tensors, torch.float32, "VAE")
     return codec, identity([source], config, "vae")
+
+
+def _outside(name: str) -> str:
+    """FLUX.2's original has these two within encoder and decoder."""
+    for side, layer in (("encoder", "quant_conv."), ("decoder", "post_quant_conv.")):
+        name = name.removeprefix(f"{side}.") if name.startswith(f"{side}.{layer}") else name
+    return name
 
 
 def _modern_attention(name: str) -> str:
@@ -234,13 +249,17 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     if "post_quant_conv.weight" not in shapes:  # SD3's and FLUX.1's
         plain = {"use_quant_conv": False, "use_post_quant_conv": False}
+    widths = [
+        [shapes[f"{side}.{n}.block.0.conv1.weight"][0] for n in range(levels)]
+        for side in ("encoder.down", "decoder.up")
+    ]
+    if widths[0] != widths[1]:  # FLUX.2's small decoder
+        plain["decoder_block_out_channels"] = widths[1]
     return (
         config
         | plain
         | {
-            "block_out_channels": [
-                shapes[f"encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)
-            ],
+            "block_out_channels": widths[0],
             "layers_per_block": layers,
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,

@@ -49,7 +49,11 @@ def base(name: str, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="module")
 def pipeline(name: str, base: Path) -> Any:
     """diffusers' own pipeline, loaded by diffusers."""
-    found = tiny_kit.tiny(name).pipeline().from_pretrained(base, local_files_only=True)
+    return frozen(tiny_kit.tiny(name).pipeline(), base)
+
+
+def frozen(kind: Any, base: Path) -> Any:
+    found = kind.from_pretrained(base, local_files_only=True)
     found.set_progress_bar_config(disable=True)
     for part in found.components.values():
         if isinstance(part, torch.nn.Module):
@@ -75,6 +79,20 @@ def no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_rounding")
 def test_gradients_equal_the_straight_implementation(name: str, base: Path, pipeline: Any) -> None:
     """v = eps - x_0, x_t = (1 - sigma) x_0 + sigma eps, W + (alpha / rank) B A; one by one, in float64."""
+    compare_gradients(name, base, pipeline)
+
+
+@pytest.mark.usefixtures("no_rounding")
+@pytest.mark.parametrize(("family", "variant"), tiny_kit.VARIANTS)
+def test_gradients_of_a_variant_equal_the_straight_implementation(
+    family: str, variant: str, tmp_path: Path
+) -> None:
+    tiny, flag = tiny_kit.tiny(family), {variant: True}
+    base = tiny.make(tmp_path / "base", **flag)
+    compare_gradients(family, base, frozen(tiny.pipeline(**flag), base))
+
+
+def compare_gradients(name: str, base: Path, pipeline: Any) -> None:
     family = load_family(name)
     parts = family.load(base, torch.float32)
     parts.guidance = 2.5

@@ -69,7 +69,7 @@ def vae_modules(config: dict[str, Any]) -> dict[str, str]:
     """diffusers module prefix -> original module prefix, for every block of an AutoencoderKL config."""
     layers = config["layers_per_block"]
     levels = len(config["block_out_channels"])
-    names = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    names = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv", "bn": "bn"}
     for side in ("encoder", "decoder"):
         names |= {
             f"{side}.conv_in": f"{side}.conv_in",
