@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -140,10 +141,27 @@ def _stated(text: str) -> dict[str, int]:
         return {}
 
 
-def family_by_names(modules: list[str], metadata: dict[str, str]) -> str:
-    """The family whose table has most of these names; what the file says of itself decides a tie."""
+_MLP_IN = ("_mlp_0", "_mlp.0", "linear1")
+_GATED = (6, 9)
+"""Outputs for each input of FLUX.2's MLPs, and of those with q, k and v; FLUX.1's have 4 and 7."""
+
+
+def family_by_names(
+    modules: list[str], metadata: dict[str, str], sides: Mapping[str, tuple[int, int]] | None = None
+) -> str:
+    """The family whose table has most of these names; what the file says of itself decides a tie.
+
+    Args:
+        modules: names in the file.
+        metadata: of the file.
+        sides: name -> outputs and inputs; FLUX.1's and FLUX.2's layers with MLPs differ in nothing else.
+    """
     scores = {}
+    mlps = [side for name, side in (sides or {}).items() if name.endswith(_MLP_IN)]
+    gated = {out in {n * into for n in _GATED} for out, into in mlps}
     for family in families():
+        if len(gated) == 1 and family in (("flux", "chroma") if True in gated else ("flux2",)):
+            continue
         readers = names_of(family, metadata.get("loratui_structure", "")).readers()
         known = frozenset().union(*readers.values())
         found = sum(name in known for name in modules)

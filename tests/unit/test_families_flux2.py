@@ -20,6 +20,8 @@ from loratui.families.detect import detect
 from loratui.families.flux2 import FAMILY, convert
 from loratui.families.layouts import flux2 as layout
 from loratui.families.protocol import stack
+from loratui.weights.layouts import names_of
+from loratui.weights.verify import verify_file
 
 TINY = tiny_kit.tiny("flux2")
 CPU = torch.device("cpu")
@@ -205,3 +207,36 @@ def test_files_are_converted_as_diffusers_does(tiny_flux2: Path, dev: Path) -> N
         ours = convert(original, {n: tuple(t.shape) for n, t in kept.items()})
         assert ours.keys() == theirs.keys() == kept.keys()
         assert all(torch.equal(ours[n], theirs[n]) and torch.equal(ours[n], kept[n]) for n in kept)
+
+
+@pytest.mark.parametrize("outputs", [7, 9])
+def test_a_file_that_says_nothing_is_told_from_flux_1_by_its_shapes(tmp_path: Path, outputs: int) -> None:
+    """The names of single blocks are the same in both; only the gated MLP is wider."""
+    tensors = {}
+    for n in range(20):
+        name = f"lora_unet_single_blocks_{n}_linear1"
+        tensors[f"{name}.lora_down.weight"] = torch.zeros(2, 32)
+        tensors[f"{name}.lora_up.weight"] = torch.zeros(32 * outputs, 2)
+    save_file(tensors, tmp_path / "lora.safetensors")
+    found = verify_file(tmp_path / "lora.safetensors")
+    assert (found.family == "flux2") == (outputs == 9)
+    assert found.matched == {"diffusers": (20, 20), "comfyui": (20, 20)}
+
+
+@pytest.mark.parametrize("form", ["kohya", "original", "prefixed"])
+def test_diffusers_has_a_place_for_every_name_of_the_table(form: str) -> None:
+    """Its converters of files by musubi-tuner and by ai-toolkit, for all layers of dev."""
+    from diffusers.loaders import lora_conversion_utils as theirs
+
+    names = names_of("flux2")
+    rows = {"kohya": list(names.kohya), "prefixed": [f"diffusion_model.{n}" for n in names.parts]}
+    rows["original"] = [f"diffusion_model.{n}" for n in names.originals]
+    kohya = form == "kohya"
+    leaves = ("lora_down.weight", "lora_up.weight") if kohya else ("lora_A.weight", "lora_B.weight")
+    state = {f"{n}.{leaf}": torch.ones((3, 3)) for n in rows[form] for leaf in leaves}
+    convert_files = (
+        theirs._convert_kohya_flux2_lora_to_diffusers if kohya
+        else theirs._convert_non_diffusers_flux2_lora_to_diffusers
+    )  # fmt: skip
+    found = {key.rsplit(".", 2)[0] for key in convert_files(state)}
+    assert found == {f"transformer.{n}" for n in names.parts}
