@@ -5,8 +5,13 @@ What there is to write, besides this file:
 1. A row in `families/spec.py`: `pipelines` and `marks` are what detection goes by, `unlike` what lookalikes
    hold besides, `layers` what the targets mean, `idle` which of them get no gradient in the last block (where
    a stream ends unread), `patch` what sides are multiples of, `files` the form that the model's users load.
-2. `weights/names/NAME.tsv`: the layers' names as diffusers and as the original code have them, and who reads
-   which form. Take them from the original's code and from ComfyUI's and diffusers' converters. Where the
+   Marks are full names of tensors: take such as every layout of its files has. Count `parameters` and
+   `blocks` on diffusers' class under `torch.device("meta")`; `others` is codec and text encoders. Where
+   `families/detect.py` has a title for its pipelines, let it say what is left for it.
+2. `weights/names/NAME.tsv`: in the first line the kinds of blocks with their counts in the true model (what
+   stands before `.{n}`); then for each program the forms of names that it reads (`weights.layouts.Names`);
+   then a row for each layer: diffusers' name, the original's, and part/parts where the original has several
+   as one matrix. Take them from the original's code and from ComfyUI's and diffusers' converters. Where the
    original has diffusers' names, both columns say the same.
 3. `families/configs/NAME/`: model_index.json of the diffusers pipeline, and for single files
    `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
@@ -14,16 +19,17 @@ What there is to write, besides this file:
    codec that is no AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in
    `marks.detect_folder` how its config tells the px per latent px. `t5_text.load_tokenizer` reads the
    tokenizer of any of them.
-5. `tests/tiny_families/NAME.py`: a random base of a few thousand numbers, and the velocity of one sample,
-   written with nothing but the pipeline's own pieces; `codec_tensors(folder)` where single files of the codec
-   are not latent diffusion's; its name in `FLOW` and `ORIGINAL` of tests/tiny_kit.py; a fixture `tiny_NAME`
-   in tests/conftest.py.
-6. `presets/NAME*.toml` with their sources, a line in README's table of families, and `make pictures` for the
-   one of presets.
+5. `tests/tiny_families/NAME.py`: a random base of few numbers, most of them in its blocks; the velocity of
+   one sample, written with nothing but the pipeline's own pieces; `original` gives its tensors the original's
+   names; `codec_tensors(folder)` where single files of the codec are not latent diffusion's. Its name goes
+   into `FLOW` and `ORIGINAL` of tests/tiny_kit.py, a fixture `tiny_NAME` into tests/conftest.py.
+6. `presets/NAME*.toml` with their sources, a line in README's table of families, one in CHANGELOG.md, and
+   `make pictures` for the table of presets.
 
 Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume and keys, and
 tests/unit/test_families_flow_files.py the files. See `families/sd3.py` for a whole one, and
-`families/qwen.py` for one with a codec and a text encoder of its own.
+`families/qwen.py` for one with a codec and a text encoder of its own, `families/zimage.py` for one that
+takes lists and the hidden states of a language model.
 
 The trainer calls, in this order: `load` once; `encode_pictures` and `encode_captions` while the caches fill,
 each under no_grad, for what is not in them yet; `target_modules` and `kohya_name` when the network is put
@@ -57,7 +63,9 @@ from loratui.families.spec import family_spec
 MARK = "double_blocks.0.img_attn.qkv.weight"
 """A tensor of the original layout; the prefix of a single file is found by it."""
 TEXT = t5_text.part("text_encoder", "tokenizer")
-"""What `sources` looks for: a folder of the base, or what `model.text` names."""
+"""What `sources` looks for: a folder of the base, or what `model.text` names. Language models (Qwen3,
+Mistral) are in `families/chat_text.py`; where one kind comes in several sizes, compare its width with the
+transformer's before it is read."""
 TOKENS = 512
 
 
@@ -133,7 +141,9 @@ class Template:
         Each is encoded alone, so that its bits do not depend on its neighbours: they are in a cache. What is
         stored is what the disk will hold: leave filling out where a mask would hide it, and keep it where the
         model attends to it. Lengths may differ; `stack` fills up with zeros, and a mask of ones beside says
-        where each one ends.
+        where each one ends: call that `prompt_mask`, and `original.cut` instead of `alone` leaves out what
+        it hides. Fill up to the length to which the pipeline does before you cut: other lengths give other
+        last bits, and the test of the maths compares them.
         """
         return original.alone(self.encode_batch, parts, captions)
 
@@ -150,9 +160,11 @@ class Template:
     def predict(self, parts: Parts, noisy_BCHW: Tensor, timesteps_B: Tensor, condition: Condition) -> Tensor:
         """In: x_t [B, C, H, W] in fp32 (float64 in the test), t = 1000 sigma as floats, a batched condition.
 
-        Out: the velocity eps - x_0, [B, C, H, W]: turn the sign around if the model answers x_0 - eps.
-        Packing, ids of places, masks and the guidance input (`parts.guidance`) belong here. Bring
-        conditions to the precision of `noisy_BCHW`; autocast does the rest.
+        Out: the velocity eps - x_0, [B, C, H, W]: turn the sign around if the model answers x_0 - eps. Some
+        are told t / 1000, some t, some 1 - t / 1000: read the pipeline's loop, not the docstring.
+        Packing, ids of places, masks and the guidance input (`parts.guidance`) belong here; so do lists
+        instead of batches and an axis of frames. Bring conditions to the precision of `noisy_BCHW`; autocast
+        does the rest.
         """
         output: Tensor = parts.denoiser(
             hidden_states=noisy_BCHW,
@@ -174,7 +186,9 @@ class Template:
     ) -> dict[str, Any]:
         """In: conditions without batch axis. Out: arguments of the pipeline's call for one picture.
 
-        Tensors get a batch axis of 1 and are fp32: latents take their precision from them.
+        Tensors get a batch axis of 1, lists one entry, all in fp32: latents take their precision from them.
+        Guidance goes in under the pipeline's name for it and by its count: what leaves the negative prompt
+        out is 1 in most and 0 in some.
         """
         return {"prompt_embeds": prompt["prompt_embeds"][None].float(), "guidance_scale": guidance}
 

@@ -32,6 +32,9 @@ class FamilySpec:
         unlike: tensors that another family's files hold beside the same marks.
         layers: network.target -> ends of the names of diffusers' layers that get an update.
         idle: ends of the names of layers of the last block whose output goes nowhere: they get no update.
+        distilled: pattern of the names of its bases that are distilled to few steps without guidance, and
+            are trained with a training adapter under them; empty for none.
+        wide: activations overflow fp16.
         parameters: numbers of the denoiser of the (smallest) true model; 0 where a table counts them.
         others: numbers of codec and text encoders.
     """
@@ -53,6 +56,8 @@ class FamilySpec:
     unlike: tuple[str, ...] = ()
     layers: Layers = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    distilled: str = ""
+    wide: bool = False
     parameters: int = 0
     others: int = 0
 
@@ -236,6 +241,8 @@ FAMILIES: tuple[FamilySpec, ...] = (
             (".feed_forward.w1", ".feed_forward.w2", ".feed_forward.w3"),
             (".adaLN_modulation.0",),
         ),
+        distilled=r"(?<!de)(?<!de[-_ .])turbo",
+        wide=True,
         parameters=6_154_908_736,
         others=4_010_000_000,
     ),

@@ -10,7 +10,7 @@ from loratui.config.schema import RunConfig
 from loratui.errors import Problem
 from loratui.families.detect import Detected
 from loratui.families.spec import family_spec
-from loratui.plan.flow_checks import check_flow
+from loratui.plan.flow_checks import check_distilled, check_flow
 
 _TRUE_SIZE = 100_000_000
 """Bases with fewer weights than this are models to try things on, of any resolution."""
@@ -30,6 +30,7 @@ def check_family(config: RunConfig, family: str, base: Path, found: Detected) ->
     if spec is None:
         return []
     problems: list[Problem] = check_flow(config, spec)
+    problems += check_distilled(config, spec, base)
     side, own = config.data.resolution, spec.resolution
     if found.parameters >= _TRUE_SIZE and not 0.6 * own <= side <= 1.6 * own:
         way = "below" if side < own else "above"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
-from loratui.config.finding import error, info
+from loratui.config.finding import error, info, warning
 from loratui.config.schema import ModelConfig, ObjectiveConfig, RunConfig
 from loratui.errors import Problem
 from loratui.families.spec import FamilySpec
@@ -33,6 +35,51 @@ def check_flow(config: RunConfig, spec: FamilySpec) -> list[Problem]:
             )
             found.append(error(path, "not-of-flow" if spec.flow else "flow-only", message, "", fix))
     return found + (_flow(config, spec) if spec.flow else [])
+
+
+def check_distilled(config: RunConfig, spec: FamilySpec, base: Path) -> list[Problem]:
+    """What speaks against training a base that is distilled, as its name says, and against an adapter.
+
+    Args:
+        config: the settings.
+        spec: what it is trained as.
+        base: its file or folder.
+    """
+    found: list[Problem] = []
+    adapter, samples = config.model.adapter, config.samples
+    if adapter and not spec.flow:
+        fix: dict[str, Any] = {"model.adapter": ""}
+        message = f"{spec.title} takes no training adapter."
+        return [error("model.adapter", "not-of-family", message, "Leave it empty.", fix)]
+    if spec.wide and config.memory.precision == "fp16":
+        message = f"numbers within {spec.title} are larger than fp16 holds."
+        fix = {"memory.precision": "bf16"}
+        found.append(warning("memory.precision", "fp16-overflow", message, "Use bf16.", fix))
+    if not is_distilled(spec, config.model.base, base):
+        return found
+    if not adapter:
+        message = (
+            "the base is distilled to few steps, by its name; a LoRA trained without an adapter undoes that:"
+            " pictures need more steps and guidance again."
+        )
+        advice = (
+            "Name a training adapter (a LoRA that undoes the distillation while it is trained), train on"
+            " the base that is not distilled, or keep the training short."
+        )
+        found.append(warning("model.adapter", "distilled", message, advice))
+    if samples.every and samples.guidance > 0:
+        message = "a distilled base draws without guidance; with it, its samples are burnt."
+        fix = {"samples.guidance": 0.0, "samples.steps": min(samples.steps, 9)}
+        found.append(warning("samples.guidance", "distilled-guidance", message, "Set it to 0.", fix))
+    return found
+
+
+def is_distilled(spec: FamilySpec, named: str, base: Path) -> bool:
+    """Whether a base is distilled, by the name of its file, folder or Hub id."""
+    names = [Path(named).name, base.name]
+    if base.parent.name == "snapshots":  # in the Hub's cache
+        names.append(base.parent.parent.name)
+    return bool(spec.distilled) and any(re.search(spec.distilled, n, re.IGNORECASE) for n in names)
 
 
 def _flow(config: RunConfig, spec: FamilySpec) -> list[Problem]:

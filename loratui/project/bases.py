@@ -13,7 +13,7 @@ from loratui.captioners.locate import hub_cache
 from loratui.families.detect import Detected, detect, locate
 from loratui.families.spec import family_spec
 
-Offspring = Literal["", "pony", "illustrious", "noobai-vpred", "anime"]
+Offspring = Literal["", "pony", "illustrious", "noobai-vpred", "anime", "turbo"]
 _NAMES: dict[str, tuple[tuple[str, Offspring], ...]] = {
     "sdxl": (
         (r"pony|autismmix|(?<![a-z])pdxl", "pony"),
@@ -48,6 +48,9 @@ def offspring(base: str, found: Detected) -> Offspring:
     name = Path(base).name.lower() if base else ""
     if found.family == "sdxl" and (found.prediction == "v_prediction" or _VPRED.search(name)):
         return "noobai-vpred"
+    spec = family_spec(found.family)
+    if spec is not None and spec.distilled and re.search(spec.distilled, name):
+        return "turbo"
     rows = _NAMES.get(found.family, ())
     return next((kind for pattern, kind in rows if re.search(pattern, name)), "")
 
@@ -116,6 +119,7 @@ def said(base: str, found: Detected) -> str:
         "illustrious": "Illustrious by its name",
         "noobai-vpred": "predicts velocity",
         "anime": "drawn pictures by its name",
+        "turbo": "distilled by its name",
     }
     words = [spec.title if spec else found.family, titles.get(offspring(base, found), "")]
     words.append(f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e8 else f"{found.bytes / 1e6:.1f} MB")

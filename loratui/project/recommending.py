@@ -25,6 +25,7 @@ _PREFIXES: tuple[tuple[str, Offspring], ...] = (
     ("illustrious", "illustrious"),
     ("pony", "pony"),
     ("sd15-anime", "anime"),
+    ("zimage-turbo", "turbo"),
 )
 _SLACK_GIB = 0.6
 """A card of 24 GiB tells of a little less."""

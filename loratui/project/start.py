@@ -84,10 +84,10 @@ def assess(project: Project, config: RunConfig, device: str | None = None, scan:
     if not config.model.base:
         config = replace(config, model=replace(config.model, base=project.base))
     problems = [*_errors(check(config)), *check_device(config, cuda_devices())]
-    start = config.network.start_from
-    if start and not (project.root / Path(start).expanduser()).is_file():
-        message = f"{start} is not there."
-        problems.append(Problem("network.start_from", "missing-file", "error", message))
+    files = {"network.start_from": config.network.start_from, "model.adapter": config.model.adapter}
+    for path, name in files.items():
+        if name and not (project.root / Path(name).expanduser()).is_file():
+            problems.append(Problem(path, "missing-file", "error", f"{name} is not there."))
     base, family = Path(), ""
     try:
         base, family, found = find_base(project, config)

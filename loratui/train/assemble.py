@@ -38,6 +38,7 @@ from loratui.train.quantised import quantise
 from loratui.train.ranks import Ranks, join
 from loratui.train.resume import fingerprints, newest_snapshot, restore
 from loratui.train.samples import Picture, read_manifest
+from loratui.train.training_adapter import put_under
 from loratui.train.validation import split
 from loratui.train.variants import FaceKey, Variants, face_key
 from loratui.train.warmstart import start_from
@@ -246,6 +247,8 @@ def load_base(info: RunInfo, config: RunConfig, placement: Placement) -> tuple[F
     if config.memory.base_weights != "full":
         keep = config.network.init == "loftq"
         quantise(family.blocks(parts.denoiser), config.memory.base_weights, keep)
+    if config.model.adapter:
+        put_under(parts, family.name, Path(info.project) / Path(config.model.adapter).expanduser())
     read_captions_by(parts, config, family)
     if config.objective.zero_terminal_snr:
         if parts.prediction == "epsilon":

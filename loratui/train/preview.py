@@ -28,6 +28,7 @@ from loratui.train.cache import Cache
 from loratui.train.checkpoint import write_atomic
 from loratui.train.device import Placement
 from loratui.train.shortage import is_out_of_memory
+from loratui.train.training_adapter import taken_out
 
 _NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
 
@@ -135,7 +136,7 @@ class Preview:
             ]
             inputs = {key: joined([g[key] for g in given], device) for key in given[0]}
             parts.vae.to(device)
-            with ExitStack() as aside, torch.no_grad():
+            with ExitStack() as aside, torch.no_grad(), taken_out(parts):
                 if self.sparing:
                     aside.enter_context(elsewhere(in_memory(parts), device))
                 with self.placement.autocast(enabled=half):

@@ -13,6 +13,7 @@ from loratui.families.protocol import Parts
 from loratui.train.checkpoint import Checkpoints, Snapshot, restore_optimizer
 from loratui.train.published import Published
 from loratui.train.samples import Picture
+from loratui.train.training_adapter import base_print
 
 FREE = (
     "samples.", "saving.", "data.cache", "memory.device", "memory.gradient_checkpointing",
@@ -63,7 +64,7 @@ def fingerprints(info: RunInfo, config: RunConfig, pictures: list[Picture], part
     return {
         "pictures": hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "precision": precision,
-        "base": parts.base_hash[:16],
+        "base": base_print(parts),
         "text": parts.text_identity[:16],
         "vae": parts.vae_identity[:16],
         "steps": str(info.steps),

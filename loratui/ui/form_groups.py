@@ -9,7 +9,7 @@ _BASIC = (
     "optimizer.steps", "optimizer.epochs", "data.repeats", "data.batch_size", "data.resolution",
     "optimizer.lr", "network.kind", "network.rank", "network.alpha", "network.text_encoder",
     "saving.name", "samples.every", "saving.every", "model.base", "model.family", "model.vae",
-    "model.text", "model.clip_skip",
+    "model.text", "model.clip_skip", "model.adapter",
 )  # fmt: skip
 _SECTIONS = ("data", "network", "optimizer", "objective", "memory", "samples", "saving")
 

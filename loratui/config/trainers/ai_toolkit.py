@@ -39,6 +39,7 @@ _WRITTEN_QTYPES = {"fp8": "qfloat8", "int8": "qint8"}
 ROWS: tuple[Row, ...] = (
     Row("model.name_or_path", "model.base"),
     Row("model.vae_path", "model.vae"),
+    Row("model.assistant_lora_path", "model.adapter"),
     Row("network.dropout", "network.dropout"),
     Row("network.lokr_factor", "network.factor"),
     Row("network.pretrained_lora_path", "network.start_from"),
@@ -119,7 +120,7 @@ _KNOWN: Mapping[str, str] = {
     "model.qtype": "", "model.qtype_te": "",
     "model.low_vram": "set memory.blocks_to_swap or memory.base_weights",
     "model.arch": "the family is read from the base", "model.is_flux": "the family is read from the base",
-    "model.is_v3": "the family is read from the base", "model.assistant_lora_path": "", "model.dtype": "",
+    "model.is_v3": "the family is read from the base", "model.dtype": "",
     "model.model_kwargs": "", "model.layer_offloading": "set memory.blocks_to_swap",
     "model.layer_offloading_transformer_percent": "set memory.blocks_to_swap",
     "model.layer_offloading_text_encoder_percent": "",

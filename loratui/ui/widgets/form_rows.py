@@ -9,6 +9,7 @@ from typing import Any
 from loratui.config.docs import FieldInfo
 
 _NAMES = {
+    "model.adapter": "training adapter",
     "model.text": "text encoders",
     "optimizer.lr": "learning rate",
     "samples.every": "sample every",
