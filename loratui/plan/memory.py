@@ -35,17 +35,20 @@ _CONTEXT_GIB = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Parts of the estimate in GiB."""
+    """Parts of the estimate in GiB: of a step, and of encoding captions where that comes alone, before."""
 
     weights_gib: float
     lora_gib: float
     activations_gib: float
     context_gib: float
+    caching_gib: float = 0.0
 
     @property
     def total_gib(self) -> float:
         """The estimated peak."""
-        return self.weights_gib + self.lora_gib + self.activations_gib + self.context_gib
+        return self.context_gib + max(
+            self.caching_gib, self.weights_gib + self.lora_gib + self.activations_gib
+        )
 
     def as_json(self) -> dict[str, float | str]:
         """Rounded, with the word for how far to trust it."""
@@ -56,6 +59,7 @@ class Memory:
             "lora_gib": round(self.lora_gib, 3),
             "activations_gib": round(self.activations_gib, 2),
             "context_gib": round(self.context_gib, 2),
+            **({"caching_gib": round(self.caching_gib, 2)} if self.caching_gib else {}),
         }
 
 
@@ -94,7 +98,12 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     """
     precision = config.memory.precision
     base = precision if config.memory.base_precision == "auto" else config.memory.base_precision
-    drawing = size.others if config.samples.every else 0  # codec and text encoder come back to draw
+    family = family_spec(config.model.family)
+    alone = family is not None and family.flow and not config.network.text_encoder
+    # Codec and text encoder come back to draw. The large encoders of flow models do not: what samples say is
+    # encoded with the captions, in 16 bits, before the denoiser is on the device.
+    drawing = size.others if config.samples.every and not alone else 0
+    caching = 2 * size.others / GIB if alone else 0.0
     blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config))
     rest = (1 - _IN_BLOCKS) * size.denoiser + drawing
     weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
@@ -111,4 +120,4 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     )
     if config.memory.gradient_checkpointing:
         activations *= _CHECKPOINTED
-    return Memory(weights, lora, activations, _CONTEXT_GIB)
+    return Memory(weights, lora, activations, _CONTEXT_GIB, caching)
