@@ -28,6 +28,10 @@ def check_memory(config: RunConfig) -> list[Problem]:
         found.append(
             error("network.init", "nothing-quantised", message, advice, {"memory.base_weights": "nf4"})
         )
+    if config.network.init == "eva" and memory.processes > 1:
+        message = "eva looks at whole batches, and several processes have parts of them."
+        advice = "Use one process, or another network.init."
+        found.append(error("network.init", "eva-alone", message, advice, {"network.init": "default"}))
     if memory.compile and memory.blocks_to_swap:
         message = "compiled blocks cannot be swapped."
         fix = {"memory.compile": False}

@@ -64,7 +64,7 @@ def _init(network: NetworkConfig) -> list[Problem]:
     found: list[Problem] = []
     init, path = network.init, "network.init"
     usual = {path: "default"}
-    if init in STARTS and network.start_from:
+    if init in {*STARTS, "eva"} and network.start_from:
         message = f"{init} and network.start_from are two beginnings."
         found.append(error(path, "two-starts", message, "Leave one of them out.", usual))
     if network.init_rounds and init != "pissa":

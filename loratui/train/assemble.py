@@ -88,14 +88,19 @@ def assemble(context: Any) -> Training:
     )
     if config.network.start_from and snapshot is None:
         start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
+    trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
+    batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks, variants)
+    objective = objective_of(parts, config).to(placement.device)
+    if config.network.init == "eva" and snapshot is None:
+        from loratui.train import eva
+
+        eva.look(adapter, family, parts, objective, batches, placement, Caching(context))
     ranks.take_up(adapter)
     optimizer = make_optimizer(adapter, config)
     published = Published(adapter, optimizer, config.objective.ema_decay)
     if snapshot is not None:
         restore(published, placement.accelerator.scaler, snapshot)
         ranks.check_equal(published.everything())
-    trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
-    batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks, variants)
 
     def metadata(at_step: int) -> dict[str, str]:
         epoch = -(-at_step * config.optimizer.accumulation // batches.per_epoch)
@@ -110,7 +115,7 @@ def assemble(context: Any) -> Training:
         adapter=adapter,
         optimizer=optimizer,
         published=published,
-        objective=objective_of(parts, config).to(placement.device),
+        objective=objective,
         batches=batches,
         held=held,
         ranks=ranks,

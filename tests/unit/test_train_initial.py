@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from loratui.config.checks import check
 from loratui.families.protocol import load_family
+from loratui.train import eva
 from loratui.train.adapter import Adapter
 from loratui.train.assemble import load_base
 from loratui.train.device import Placement
@@ -222,6 +223,8 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert codes(network__init="pissa", network__start_from="a.safetensors") == {"two-starts"}
     assert codes(network__init="loftq") == {"nothing-quantised"}
     assert codes(network__init="loftq", memory__base_weights="nf4") == set()
+    assert codes(network__init="eva", memory__processes=2) == {"eva-alone"}
+    assert codes(network__init="eva", network__start_from="a.safetensors") == {"two-starts"}
     assert codes(network__init="pissa", network__kind="loha") == {"not-of-network"}
 
 
@@ -253,3 +256,51 @@ def test_layers_that_are_one_matrix_in_files_have_one_start(tiny_flux: Path) -> 
         for file in (tensors, adapter.network_tensors()):
             up, low = (file[f"{group[0].name}.lora_{part}.weight"] for part in ("up", "down"))
             assert torch.allclose(float(file[f"{group[0].name}.alpha"]) / 8 * up @ low, change, atol=1e-5)
+
+
+def test_eva_begins_with_what_the_layers_see(
+    project: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The components of the inputs in the batches that were looked at; and its resume is exact."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    monkeypatch.setattr(eva, "PASSES", 3)
+    forward = eva._forward
+
+    def recorded(adapter, *args) -> None:
+        hooks = [
+            slot.layer.get_base_layer().register_forward_pre_hook(
+                lambda module, given, name=slot.name: seen.setdefault(name, []).append(
+                    given[0].flatten(0, -2)
+                )
+            )
+            for slot in adapter.slots
+            if isinstance(slot.layer.get_base_layer(), torch.nn.Linear)
+        ]
+        forward(adapter, *args)
+        for hook in hooks:
+            hook.remove()
+
+    monkeypatch.setattr(eva, "_forward", recorded)
+    changes = {"network__target": "full+conv", "network__text_encoder": True, "saving__every": 1}
+    config = kit.tiny_config(network__init="eva", optimizer__steps=2, optimizer__lr=1e-12, **changes)
+    run = kit.make_run(project, tiny_sd15, config, "eva")
+    assert kit.run_job_here(run)[-1]["state"] == "finished"
+    tensors = load_file(run.checkpoints_dir / "step-000001" / "lora.safetensors")
+    checked = 0
+    for name, batches in seen.items():
+        x, down = torch.cat(batches), tensors[f"{name}.lora_down.weight"]
+        if min(len(b) for b in batches) < 4:  # the time's one row a picture
+            continue
+        x = x - x.mean(0)
+        best = torch.linalg.svdvals(x)[:4].square().sum()
+        q, _ = torch.linalg.qr(down.T)
+        assert torch.allclose(down @ down.T, torch.eye(4), atol=1e-3), name
+        assert (x @ q).square().sum() > 0.9 * best, name
+        checked += 1
+    assert checked >= 20
+    again = kit.make_run(project, tiny_sd15, config, "eva-again")
+    shutil.copytree(run.checkpoints_dir / "step-000001", again.checkpoints_dir / "step-000001")
+    monkeypatch.setattr(eva, "look", lambda *a: pytest.fail("looked again"))
+    kit.run_job_here(again)
+    last = "checkpoints/step-000002/lora.safetensors"
+    assert kit.tensor_hash(again.path / last) == kit.tensor_hash(run.path / last)

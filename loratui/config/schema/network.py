@@ -36,11 +36,12 @@ class NetworkConfig:
     """Learning rates by pattern, as a multiple of the usual one, such as `mid_block=0.5` or `attn1=0`."""
     rank_stabilized: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA): for high ranks."""
-    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora", "loftq"] = "default"
+    init: Literal["default", "gaussian", "orthogonal", "eva", "pissa", "olora", "loftq"] = "default"
     """How A and B begin. default: Kaiming uniform, B zero. gaussian: deviation 1 / rank, B zero. orthogonal:
-    rows of one orthogonal matrix, product zero. pissa, olora: the largest part of the base's own weights, by
-    SVD or QR. loftq: what quantising took from the base. With these three, files have twice the rank: they
-    hold the way from there to what was trained."""
+    rows of one orthogonal matrix, product zero. eva: the main directions of what each layer sees in the first
+    batches, B zero. pissa, olora: the largest part of the base's own weights, by SVD or QR. loftq: what
+    quantising took from the base. With the last three, files have twice the rank: they hold the way from
+    there to what was trained."""
     init_rounds: int = 0
     """pissa: rounds of a fast approximation (peft's pissa_niter_N; 4 is usual), 0 decomposes in full: exact,
     and minutes for a large base on the CPU."""
