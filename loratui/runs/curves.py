@@ -7,42 +7,17 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import msgspec
-
-from loratui.runs.events import NON_FINITE, Event, decode_line, sound
-from loratui.runs.fold import SMOOTHING
+from loratui.runs.events import Event
+from loratui.runs.pace import SMOOTHING
 from loratui.runs.series import Series, Smoothed
+from loratui.runs.steps import Record, Step, decode
 
 PARTS = ("data", "optimizer")
 """The parts of a step that have a curve; forward and backward are what is left."""
 _NAMES = ("loss", "validation", "grad_norm", "speed", "memory")
 _CURVED = frozenset({"opened", "validation", "quarters", "memory", "step"})
-_STEP = b'"kind":"step"'
+_BESIDE = frozenset({"validation", "quarters", "memory"})
 _LARGEST = 2**53
-
-
-class _Times(msgspec.Struct, gc=False):
-    """Seconds of the parts that have a curve."""
-
-    data: float | None = None
-    optimizer: float | None = None
-
-
-class _Step(msgspec.Struct, gc=False):
-    """What a curve needs of a step event."""
-
-    kind: str
-    step: int
-    a: int | None = None
-    t: float = 0.0
-    loss: float | str | None = None
-    lr: dict[str, float] | float | None = None
-    grad_norm: float | str | None = None
-    step_s: float | None = None
-    times: _Times | None = None
-
-
-_decoder = msgspec.json.Decoder(_Step)
 
 
 class Curves:
@@ -95,9 +70,9 @@ class Curves:
             for series, loss in zip(self.quarters, losses if isinstance(losses, list) else (), strict=False):
                 _add(series, event.get("step"), loss, t)
         elif kind == "memory":
-            used = event.get("allocated_gib")
-            at = self.loss.xs[-1] if self.loss.xs else 0.0
-            _add(self.memory, event.get("step", at), event.get("rss_gib") if used is None else used, t)
+            point = _used(event, self.loss.xs[-1] if self.loss.xs else 0.0)
+            if point is not None:
+                _add(self.memory, *point)
         elif kind == "opened":
             self._rewind(event.get("from_step", 0))
 
@@ -115,51 +90,62 @@ class Curves:
         _add(self.loss, step, event.get("loss"), t)
 
     def read(self, lines: Iterable[bytes]) -> int:
-        """Take in whole lines of a journal, many at once; returns how many were not sound."""
-        bad = 0
-        steps: list[_Step] = []
-        for line in lines:
-            step = _step_of(line)
-            if step is not None:
-                steps.append(step)
-                continue
-            event = decode_line(line)
-            if event is None:
-                bad += 1
-                continue
-            if event["kind"] in _CURVED:  # in order with the steps before it
-                self._take(steps)
-                steps = []
-            if event["kind"] in _CURVED or not self.started_at:
-                self.apply(event)
-        self._take(steps)
+        """Take in whole lines of a journal; returns how many were not sound."""
+        records, bad = decode(lines)
+        self.take(records)
         return bad
 
-    def _take(self, steps: Sequence[_Step]) -> None:
-        """Many step events at once."""
+    def take(self, records: Iterable[Record]) -> None:
+        """Take in many records at once: just what `apply` makes of one after the other."""
+        steps: list[Step] = []
+        memory: list[tuple[float, float, float]] = []
+        last, attempt = self.loss.xs[-1] if self.loss.xs else 0.0, self.attempt
+        for record in records:
+            if isinstance(record, Step):
+                if record.step >= last and record.a >= attempt:
+                    last, attempt = record.step, record.a
+                    steps.append(record)
+                continue
+            kind = record["kind"]
+            if self.started_at or steps:
+                if kind not in _CURVED:
+                    continue
+                if record.get("a") == attempt and kind in _BESIDE:  # of curves of their own
+                    if kind != "memory":
+                        self.apply(record)
+                    elif (point := _used(record, last)) and (not memory or point[0] >= memory[-1][0]):
+                        memory.append(point)
+                    continue
+            self._extend(steps, memory)
+            steps, memory = [], []
+            self.apply(record)
+            last, attempt = self.loss.xs[-1] if self.loss.xs else 0.0, self.attempt
+        self._extend(steps, memory)
+
+    def _extend(self, steps: Sequence[Step], memory: Sequence[tuple[float, float, float]]) -> None:
+        """Append steps, and (step, GiB, time) of memory."""
+        if memory:
+            _append(self.memory, *(list(column) for column in zip(*memory, strict=True)))
         if not steps:
             return
-        last = self.loss.xs[-1] if self.loss.xs else -math.inf
-        kept = []
-        for step in steps:
-            attempt = self.attempt if step.a is None else step.a
-            if step.step < last or attempt < self.attempt or step.step > _LARGEST:
-                continue
-            self.attempt, last = attempt, step.step
-            kept.append(step)
-        if not kept:
-            return
-        self.started_at = self.started_at or kept[0].t
-        xs, ts = [float(s.step) for s in kept], [s.t for s in kept]
-        _extend(self.loss, xs, [s.loss for s in kept], ts)
-        _extend(self.grad_norm, xs, [s.grad_norm for s in kept], ts)
-        _extend(self.speed, xs, [s.step_s for s in kept], ts)
-        for group, rates in _columns([_rates(s) for s in kept]).items():
-            _extend(self.lr.setdefault(group, Series()), xs, rates, ts)
+        self.attempt = steps[-1].a
+        self.started_at = self.started_at or steps[0].t
+        xs, ts = [float(s.step) for s in steps], [s.t for s in steps]
+        _append(self.loss, xs, [s.loss for s in steps], ts)
+        _append(self.grad_norm, xs, [s.grad_norm for s in steps], ts)
+        _append(self.speed, xs, [s.step_s for s in steps], ts)
         for part in PARTS:
-            seconds = [None if s.times is None else getattr(s.times, part) for s in kept]
-            if seconds.count(None) < len(seconds):
-                _extend(self.parts.setdefault(part, Series()), xs, seconds, ts)
+            seconds = [getattr(s.times, part) for s in steps]
+            _append(self.parts.setdefault(part, Series()), xs, seconds, ts)
+        rows = [s.lr for s in steps]
+        groups = dict.fromkeys(group for row in rows for group in row)
+        for group in groups:
+            series = self.lr.setdefault(group, Series())
+            if all(group in row for row in rows):
+                _append(series, xs, [row[group] for row in rows], ts)
+                continue
+            found = [(x, row[group], t) for x, row, t in zip(xs, rows, ts, strict=True) if group in row]
+            _append(series, *(list(column) for column in zip(*found, strict=True)))
 
     def series(self) -> Iterator[Series]:
         """All of them."""
@@ -199,45 +185,22 @@ class Curves:
         return curves
 
 
-def _step_of(line: bytes) -> _Step | None:
-    """A step event of a kind that this version writes; None for all other lines."""
-    if line.find(_STEP, 0, 96) < 0 or not sound(line):
+def _append(series: Series, xs: list[float], ys: list[float], ts: list[float]) -> None:
+    """Append points in order of x; those that go back behind the newest there are left out."""
+    if series.xs and xs[0] < series.xs[-1]:
+        at = bisect_left(xs, series.xs[-1])
+        xs, ys, ts = xs[at:], ys[at:], ts[at:]
+    if xs:
+        series.extend(xs, ys, ts)
+
+
+def _used(event: Event, at: float) -> tuple[float, float, float] | None:
+    """(step, GiB, unix time) of a memory event: allocated on the device, else resident."""
+    used = event.get("allocated_gib")
+    step, value = _number(event.get("step", at)), _number(event.get("rss_gib") if used is None else used)
+    if step is None or value is None or not abs(step) <= _LARGEST:
         return None
-    try:
-        return _decoder.decode(line)
-    except (msgspec.ValidationError, msgspec.DecodeError):
-        return None
-
-
-def _rates(step: _Step) -> dict[str, float]:
-    if step.lr is None:
-        return {}
-    return step.lr if isinstance(step.lr, dict) else {"": step.lr}
-
-
-def _columns(rows: Sequence[dict[str, float]]) -> dict[str, list[float | None]]:
-    """Each key of the rows with its values, None where a row lacks it."""
-    try:
-        names: Iterable[str] = rows[0]
-        if all(len(row) == len(rows[0]) for row in rows):
-            return {name: [row[name] for row in rows] for name in names}
-    except KeyError:
-        pass
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _extend(series: Series, xs: list[float], ys: Sequence[float | str | None], ts: list[float]) -> None:
-    """Append the points that have a number."""
-    try:
-        series.extend(xs, [float(y) for y in ys], ts)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        found = [
-            (x, NON_FINITE.get(y) if isinstance(y, str) else y, t) for x, y, t in zip(xs, ys, ts, strict=True)
-        ]
-        whole = [(x, float(y), t) for x, y, t in found if y is not None]
-        if whole:
-            series.extend(*(list(column) for column in zip(*whole, strict=True)))
+    return step, value, _number(event.get("t")) or 0.0
 
 
 def _number(value: Any) -> float | None:

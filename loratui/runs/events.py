@@ -25,7 +25,8 @@ Event = dict[str, Any]
 
 MEASUREMENTS = frozenset({"step", "memory", "validation", "scored"})
 _CRC_MEMBER = b',"crc":"'
-_TAIL = len(_CRC_MEMBER) + 8 + 2
+TAIL = len(_CRC_MEMBER) + 8 + 2
+"""Bytes of the CRC member and the brace at the end of a line."""
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 """How numbers that JSON does not have are written."""
 _encoder = msgspec.json.Encoder()
@@ -87,14 +88,16 @@ def encode_line(event: Event) -> bytes:
 
 def sound(line: bytes) -> bool:
     """Whether the CRC at the end of a line is that of what stands before it."""
-    return line[-_TAIL:] == b'%b%08x"}' % (_CRC_MEMBER, zlib.crc32(line[:-_TAIL]))
+    return line.endswith(b',"crc":"%08x"}' % zlib.crc32(line[:-TAIL]))
 
 
 def decode_line(line: bytes) -> Event | None:
     """The event of a line without its line break, or None when the line is not sound."""
-    body = line[:-_TAIL]
-    if not sound(line):
-        return None
+    return decode_sound(line) if sound(line) else None
+
+
+def decode_sound(line: bytes) -> Event | None:
+    """The event of a line whose CRC was looked at, or None when it is no event all the same."""
     try:
         event = _decoder.decode(line)
     except msgspec.DecodeError:
@@ -103,7 +106,7 @@ def decode_line(line: bytes) -> Event | None:
     if not isinstance(kind, str):
         return None
     del event["crc"]
-    if kind in MEASUREMENTS and (b'"nan"' in body or b'inf"' in body):
+    if kind in MEASUREMENTS and (b'"nan"' in line or b'inf"' in line):
         return {k: with_non_finite(v) for k, v in event.items()}
     return event
 

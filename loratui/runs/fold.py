@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from operator import mul
 from typing import Any, cast, get_args
 
 import msgspec
 
+from loratui.runs import pace
 from loratui.runs.events import Event, plain_json, with_non_finite
+from loratui.runs.pace import SMOOTHING
 from loratui.runs.state import ENDED, Captioned, Checkpoint, Progress, RunState, Sample, StateName
+from loratui.runs.steps import Record, Step, as_event
 
-SMOOTHING = 0.98
-"""Factor of the exponential mean of the loss, per step event."""
-_RECENT = 20
-_FADE_PARTS = 0.95
-_FADE_OVERHEAD = 0.998
-_PACE_STEPS = 50
+_BESIDE = frozenset({"memory", "quarters", "log"})
+"""Kinds whose events and those of steps may change places."""
 _LONGEST = {"warnings": 100, "acks": 200, "captions": 20}
 _STATES = frozenset(get_args(StateName))
 _LARGEST = 2**53
@@ -32,12 +30,59 @@ _ENVELOPE = frozenset({"n", "t", "a", "kind"})
 _WORDS = ("run_id", "job", "name", "base", "preset", "family")
 
 
-def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
-    """The state after `events`, begun from `state` (which is changed) or from nothing."""
+def fold(records: Iterable[Record], state: RunState | None = None) -> RunState:
+    """The state after `records`, begun from `state` (which is changed) or from nothing.
+
+    Just what `apply` makes of one event after the other; stretches of steps are folded at once.
+    """
     state = RunState() if state is None else state
-    for event in events:
+    steps: list[Step] = []
+    beside: list[Event] = []
+    last: Record | None = None
+    for record in records:
+        if isinstance(record, Step):
+            if record.a == state.attempt:
+                steps.append(record)
+                last = record
+                continue
+            event = as_event(record)
+        else:
+            event = record
+            if steps and _is_beside(event, state.attempt):
+                beside.append(event)
+                last = record
+                continue
+        if steps:
+            _stretch(state, steps, beside, last)
         apply(state, event)
+    if steps:
+        _stretch(state, steps, beside, last)
     return state
+
+
+def _is_beside(event: Event, attempt: int) -> bool:
+    """Whether an event touches nothing that a step does, so that the steps around it stay one stretch."""
+    usual = type(event.get("n")) is int and type(event.get("t")) is float and event.get("a") == attempt
+    return usual and event.get("kind") in _BESIDE and 0 < event["n"] <= _LARGEST
+
+
+def _stretch(state: RunState, steps: list[Step], beside: list[Event], last: Record | None) -> None:
+    """Fold steps of the attempt, and what came between them; empties both lists.
+
+    `last` is the newest of all.
+    """
+    at = 0
+    while at < len(steps) and not pace.ready(state):
+        apply(state, as_event(steps[at]))
+        at += 1
+    if at < len(steps):
+        pace.fold_steps(state, steps[at:] if at else steps)
+    for event in beside:
+        apply(state, event)
+    if isinstance(last, Step):
+        state.memo.last_n, state.updated_at = last.n, last.t
+    steps.clear()
+    beside.clear()
 
 
 def apply(state: RunState, event: Event) -> None:
@@ -194,70 +239,10 @@ def _step(state: RunState, event: Event) -> None:
         state.lr = _numbers(lr if isinstance(lr, dict) else {"": lr})
     if "grad_norm" in event:
         state.grad_norm = _float(event["grad_norm"])
-    _speed(state, event, stands_for)
-
-
-def _speed(state: RunState, event: Event, stands_for: int) -> None:
-    """Seconds a step, pictures a second, shares of time and what is left, from the newest steps.
-
-    What is left counts saves and samples: their time is what passed between step events beyond the steps
-    themselves.
-    """
-    memo = state.memo
-    at = _seconds(event.get("t"))
-    step_s = _seconds(event.get("step_s"))
-    elapsed = max(0.0, at - memo.clock_at) if memo.clock_at else 0.0
-    if memo.clock_at and not step_s:
-        step_s = elapsed / stands_for
-    if memo.clock_at:
-        fade = _FADE_OVERHEAD**stands_for
-        memo.overhead_s = memo.overhead_s * fade + max(0.0, elapsed - step_s * stands_for)
-        memo.saving_s, memo.sampling_s = memo.saving_s * fade, memo.sampling_s * fade
-        memo.overhead_steps = memo.overhead_steps * fade + stands_for
-    else:  # the first step after a start or a pause: what came before it was no saving
-        memo.overhead_steps = memo.overhead_steps or 1e-9
-    memo.clock_at = at
-    if step_s:
-        memo.recent = [
-            *memo.recent[1 - _RECENT :],
-            [float(stands_for), step_s, _seconds(event.get("images"))],
-        ]
-    if memo.recent:
-        counts, lasted, images = zip(*memo.recent, strict=True)
-        count = sum(counts)
-        seconds = sum(map(mul, counts, lasted))
-        pictures = sum(map(mul, counts, images))
-        state.step_s = seconds / count
-        state.images_s = pictures / seconds if pictures else state.images_s
-        overhead = memo.overhead_s / memo.overhead_steps if memo.overhead_steps >= 1 else 0.0
-        state.eta_s = max(0, state.steps - state.step) * (state.step_s + overhead) if state.steps else None
     times = event.get("times")
-    if isinstance(times, dict):
-        _parts(state, times, stands_for, step_s)
-
-
-def _parts(state: RunState, times: dict[str, Any], stands_for: int, step_s: float) -> None:
-    """Where the time goes: the parts of the newest steps, and saves and samples spread over theirs."""
-    memo = state.memo
-    memo.parts_steps = memo.parts_steps * _FADE_PARTS + 1
-    seconds = {part: _seconds(value) for part, value in times.items()}
-    for part, value in seconds.items():
-        memo.parts[part] = memo.parts.get(part, 0.0) * _FADE_PARTS + value
-    shares = {part: value / memo.parts_steps for part, value in memo.parts.items()}
-    if memo.overhead_steps >= 1:
-        shares["save"] = memo.saving_s / memo.overhead_steps
-        shares["sample"] = memo.sampling_s / memo.overhead_steps
-    total = sum(shares.values())
-    if total > 0:
-        state.times = {part: value / total for part, value in shares.items() if value or part in seconds}
-    pacing = memo.pacing
-    for part, value in {**seconds, "step": step_s, "steps": 1.0}.items():
-        pacing[part] = pacing.get(part, 0.0) + value * stands_for
-    if pacing["steps"] >= _PACE_STEPS:
-        mean = {part: value / pacing["steps"] for part, value in pacing.items() if part != "steps"}
-        if mean["step"] and mean["step"] < memo.pace.get("step", math.inf):
-            memo.pace = mean
-        memo.pacing = {}
+    seconds = {k: _seconds(v) for k, v in times.items()} if isinstance(times, dict) else None
+    at, step_s, images = (_seconds(event.get(key)) for key in ("t", "step_s", "images"))
+    pace.step(state, stands_for, at, step_s, images, seconds)
 
 
 def _memory(state: RunState, event: Event) -> None:

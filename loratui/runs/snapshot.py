@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from loratui.runs.directory import RunDir
-from loratui.runs.events import read_events
-from loratui.runs.fold import apply, from_status, memo_to_json, to_status
+from loratui.runs.fold import fold, from_status, memo_to_json, to_status
 from loratui.runs.state import RunState
+from loratui.runs.steps import read_records
 
 FORMAT = 2
 """Raised when `fold` comes to mean something else: caches of another format are not used."""
@@ -41,11 +41,10 @@ def load(run: RunDir) -> Folded:
 def advance(run: RunDir, folded: Folded) -> Folded:
     """Fold what the journal has beyond `folded` into it."""
     while True:  # in pieces: a long journal as one list of events would fill the memory
-        read = read_events(run.events_path, folded.offset, _PIECE)
+        read = read_records(run.events_path, folded.offset, _PIECE)
         if read.offset == folded.offset:
             return folded
-        for event in read.events:
-            apply(folded.state, event)
+        fold(read.records, folded.state)
         folded.state.bad_lines += read.bad_lines
         folded.offset = read.offset
 

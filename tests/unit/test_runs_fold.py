@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import random
 from typing import Any
 
 import msgspec
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loratui.runs.events import decode_line, encode_line
 from loratui.runs.fold import KINDS, SMOOTHING, apply, fold, from_status, memo_to_json, to_status
 from loratui.runs.state import RunState
+from loratui.runs.steps import decode
 
 Event = dict[str, Any]
 
@@ -101,6 +104,95 @@ def test_incremental_pure_and_never_an_error(events: list[Event], cut: int) -> N
     cached = fold(events[cut:], through_json(fold(events[:cut])))
     assert repr(cached) == repr(whole)
     json.dumps(to_status(whole), allow_nan=False)
+
+
+def journal(seed: int, length: int, oddness: float) -> list[Event]:
+    """A training's events by dice: `oddness` is the share of events that break a stretch or a rule."""
+    dice = random.Random(seed)
+    found: list[Event] = [{"n": 1, "t": 1e9, "a": 1, "kind": "opened", "attempt": 1, "steps": 200}]
+    step, now = 0, 1e9
+    for n in range(2, length + 2):
+        odd, now = dice.random() < oddness, now + dice.choice([0, 0.5, dice.random()])
+        event: Event = {"n": n, "t": now, "a": 1}
+        if dice.random() < 0.8:
+            step = dice.randrange(200) if odd else step + dice.choice([1, 1, 1, 2])
+            times = {part: dice.choice([0, 0.25, dice.random()]) for part in PARTS}
+            event |= {"kind": "step", "step": step, "epoch": 1 + step // 10, "loss": dice.random()}
+            event |= {"lr": {"unet": dice.random()}, "grad_norm": dice.random(), "times": times}
+            event |= {"step_s": dice.choice([0.5, 1, dice.random() + 0.01]), "images": dice.randint(1, 4)}
+        elif dice.random() < 0.7:
+            event |= {"kind": dice.choice(["memory", "quarters", "log"]), "message": "m", "loss": [0.1] * 4}
+        else:
+            kinds = ["checkpoint", "validation", "sample", "progress", "state", "opened", "new"]
+            event |= {"kind": dice.choice(kinds), "step": step, "path": f"p{step}", "seconds": dice.random()}
+            event |= {"state": dice.choice(["running", "paused"]), "from_step": step, "loss": dice.random()}
+        if odd and dice.random() < 0.5:
+            event[dice.choice([*event, "a", "n", "t"])] = dice.choice(ODD)
+        if odd and "times" in event and isinstance(event["times"], dict) and dice.random() < 0.3:
+            event["times"] = {dice.choice([*PARTS, "new", "save"]): dice.choice(ODD)}
+        found.append(event)
+    return found
+
+
+PARTS = ("data", "compute", "optimizer", "io")
+ODD = (
+    None,
+    math.nan,
+    math.inf,
+    -1,
+    0,
+    3,
+    10**12,
+    2**60,
+    10**30,
+    1e300,
+    -0.0,
+    True,
+    "x",
+    {},
+    [1],
+    {"data": 1},
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 150), st.sampled_from([0, 0.02, 0.1, 0.6]), st.integers(1, 160))
+def test_stretches_folded_at_once_are_the_events_applied(
+    seed: int, length: int, oddness: float, piece: int
+) -> None:
+    events = journal(seed, length, oddness)
+    lines = [encode_line(event)[:-1] for event in events]
+    one_by_one = RunState()
+    for line in lines:
+        if (event := decode_line(line)) is not None:
+            apply(one_by_one, event)
+    records, bad = decode(lines)
+    assert bad == sum(decode_line(line) is None for line in lines)
+    in_pieces = RunState()
+    for start in range(0, len(records), piece):
+        in_pieces = fold(records[start : start + piece], in_pieces)
+    for folded in (fold(records), in_pieces):
+        assert to_status(folded) == to_status(one_by_one)
+        assert memo_to_json(folded) == memo_to_json(one_by_one)
+        assert repr(folded) == repr(one_by_one)
+
+
+def test_most_of_a_training_is_folded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script().open()
+    for step in range(1, 501):
+        times = {"data": 0.1, "compute": 0.5, "optimizer": 0.1, "io": 0.0}
+        script.add(
+            "step", after=1, step=step, epoch=1, loss=0.5, lr={"unet": 1e-4}, grad_norm=1.0, step_s=0.9,
+            images=4, times=times,
+        )  # fmt: skip
+        script.add("memory", device="cpu", rss_gib=1.0)
+    applied: list[Event] = []
+    real = apply
+    monkeypatch.setattr(
+        "loratui.runs.fold.apply", lambda state, event: (applied.append(event), real(state, event))
+    )
+    fold(decode([encode_line(event)[:-1] for event in script.events])[0])
+    assert sum(event["kind"] == "step" for event in applied) == 1
 
 
 def test_smoothing_is_the_bias_corrected_mean_and_best_its_smallest() -> None:

@@ -59,8 +59,8 @@ def test_the_cache_is_used_when_it_fits_and_only_then(run: RunDir, monkeypatch: 
         journal.save_status()
         journal.write("step", step=2, loss=0.4)
         reads: list[int] = []
-        real = snapshot.read_events
-        monkeypatch.setattr(snapshot, "read_events", lambda p, o, *more: reads.append(o) or real(p, o, *more))
+        real = snapshot.read_records
+        monkeypatch.setattr(snapshot, "read_records", lambda p, o, *of: reads.append(o) or real(p, o, *of))
         assert status(run).step == 2
         assert reads[0] == len(b"".join(run.events_path.read_bytes().splitlines(True)[:3]))
         expected = repr(fold(read_events(run.events_path).events))
