@@ -17,14 +17,15 @@ What there is to write, besides this file:
    `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
 4. For a text encoder that is neither CLIP nor T5 (nor in `chat_text.py`) a module like `qwen_text.py`; for a
    codec that is no AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in
-   `marks.detect_folder` how its config tells the px per latent px. `t5_text.load_tokenizer` reads the
-   tokenizer of any of them.
+   `marks.detect_folder` how its config tells the px per latent px (`clip_unet.load_vae` takes another class
+   with the same names, as flux2.py's). `t5_text.load_tokenizer` reads the tokenizer of any of them.
 5. `tests/tiny_families/NAME.py`: a random base of few numbers, most of them in its blocks; the velocity of
    one sample, written with nothing but the pipeline's own pieces; `original` gives its tensors the original's
    names; `codec_tensors(folder)` where single files of the codec are not latent diffusion's. Its name goes
    into `FLOW` and `ORIGINAL` of tests/tiny_kit.py, a fixture `tiny_NAME` into tests/conftest.py.
-6. `presets/NAME*.toml` with their sources, a line in README's table of families, one in CHANGELOG.md, and
-   `make pictures` for the table of presets.
+   A second model of other inputs is a flag of `make` and `pipeline`, and a row in `VARIANTS`.
+6. `presets/NAME*.toml` with their sources, of which `loratui new` takes `NAME-character`; a line in README's
+   table of families, one in CHANGELOG.md, and `make pictures` for the table of presets.
 
 Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume and keys, and
 tests/unit/test_families_flow_files.py the files. See `families/sd3.py` for a whole one, and
@@ -127,7 +128,8 @@ class Template:
         """In: pixels [B, 3, H * factor, W * factor], fp32, -1..1, on the codec's device.
 
         Out: mean and deviation of the latents [B, C, H, W], scaled and shifted so that they have a deviation
-        of about 1: x_0 of the flow. Not packed: masks and noise lie over H and W.
+        of about 1: x_0 of the flow. Not packed: masks and noise lie over H and W. What is normalised by the
+        place in a patch (flux2.py) is so for odd sides, too.
         """
         return clip_unet.encode_pictures(parts, pixels_BCHW)
 

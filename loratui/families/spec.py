@@ -171,6 +171,7 @@ FAMILIES: tuple[FamilySpec, ...] = (
             (".ff.linear_in", ".ff.linear_out", ".ff_context.linear_in", ".ff_context.linear_out"),
             (),
         ),
+        distilled=r"klein(?!.*base)",
         parameters=3_875_544_576,
         others=3_198_000_000,
     ),

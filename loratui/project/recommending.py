@@ -24,6 +24,7 @@ _PREFIXES: tuple[tuple[str, Offspring], ...] = (
     ("noobai-vpred", "noobai-vpred"),
     ("illustrious", "illustrious"),
     ("pony", "pony"),
+    ("flux2-dev", "flux2-dev"),
     ("sd15-anime", "anime"),
     ("zimage-turbo", "turbo"),
 )

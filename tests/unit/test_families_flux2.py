@@ -20,6 +20,8 @@ from loratui.families.detect import detect
 from loratui.families.flux2 import FAMILY, convert
 from loratui.families.layouts import flux2 as layout
 from loratui.families.protocol import stack
+from loratui.families.spec import FAMILIES
+from loratui.plan.flow_checks import is_distilled
 from loratui.weights.layouts import names_of
 from loratui.weights.verify import verify_file
 
@@ -159,6 +161,10 @@ def test_a_distilled_klein_is_drawn_without_guidance(tiny_flux2: Path, tmp_path:
     inputs = FAMILY.pipeline_inputs(parts, condition, condition, 4.0)
     assert inputs["guidance_scale"] == 1.0 and "negative_prompt_embeds" not in inputs
     assert FAMILY.pipeline(parts, "euler").config.is_distilled
+    klein = next(spec for spec in FAMILIES if spec.name == "flux2")
+    assert is_distilled(klein, "black-forest-labs/FLUX.2-klein-9B", base)
+    assert not is_distilled(klein, "black-forest-labs/FLUX.2-klein-base-9B", base)
+    assert not is_distilled(klein, "flux2_dev_fp8.safetensors", base)
     parts.extras["distilled"] = False
     assert FAMILY.pipeline_inputs(parts, condition, condition, 4.0)["guidance_scale"] == 4.0
 
