@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from loratui.errors import WeightsError
 from loratui.families.protocol import Family, Parts
+from loratui.families.spec import family_spec
 from loratui.train.adapter import UNET
+from loratui.weights import layouts
 from loratui.weights.updates import Update, open_lora
 
 
@@ -25,6 +27,9 @@ class Patched:
         """Find out which module each name in files means."""
         self._modules: dict[str, nn.Module] = {}
         self._kept: dict[str, Tensor] = {}
+        if family.name in layouts.families():
+            self._modules = _dotted(family, parts)
+            return
         for key, host in ((UNET, parts.denoiser), *parts.text_encoders.items()):
             for name, module in host.named_modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
@@ -70,6 +75,23 @@ class Patched:
             delta = _delta(update, self._kept[update.name], path).to(weight.device)
             with torch.no_grad():
                 weight.copy_((weight.float() + strength * delta.reshape(weight.shape)).to(weight.dtype))
+
+
+def _dotted(family: Family, parts: Parts) -> dict[str, nn.Module]:
+    """A transformer's layers, and those of the text encoders that it trains, by diffusers' dotted names."""
+    spec = family_spec(family.name)
+    hosts = {"transformer": parts.denoiser}
+    if spec is not None and spec.trains_text:  # others stay unread
+        own = {"lora_te1": "text_encoder", "lora_te2": "text_encoder_2"}
+        hosts |= {name: parts.text_encoders[key] for key, name in own.items() if key in parts.text_encoders}
+    found: dict[str, nn.Module] = {}
+    for start, host in hosts.items():
+        for name, module in host.named_modules():
+            if isinstance(module, nn.Linear):
+                found[f"{start}.{name}"] = module
+                if start != "transformer" and not name.startswith("text_model."):
+                    found[f"{start}.text_model.{name}"] = module
+    return found
 
 
 def _delta(update: Update, weight: Tensor, path: Path) -> Tensor:

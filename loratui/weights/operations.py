@@ -6,6 +6,7 @@ the same file as target.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -16,9 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from loratui.errors import SaveError, WeightsError
+from loratui.families.spec import family_spec
+from loratui.weights import layouts
+from loratui.weights.base_layers import read_layers
 from loratui.weights.consumers import STRUCTURES, structure_text
 from loratui.weights.header import Header, read_header
-from loratui.weights.places import BaseFiles, open_base, structure_of_base, third_of
+from loratui.weights.places import BaseFiles, open_base, open_transformer, part_of, structure_of_base, turned
 from loratui.weights.tensors import STORED, Array, Entry, read, write
 from loratui.weights.updates import LoraFile, Update, as_lora, decompose, open_lora, reduce
 
@@ -61,7 +65,8 @@ def merge_into_base(
     """
     opened = [(open_lora(path), share) for path, share in loras]
     _same_family([lora for lora, _ in opened])
-    files = open_base(base, opened[0][0].structure)
+    first = opened[0][0]
+    files = open_base(base, first.structure) if first.structure else open_transformer(base, first.family)
     names = {name for lora, _ in opened for name in lora.names}
     missing = sorted(names - files.places.keys())
     if missing:
@@ -79,10 +84,11 @@ def merge_into_base(
         nonlocal done
         whole = np.array(read(files.headers[file], tensor))
         for name in by_tensor[file, tensor]:
-            part = third_of(whole, files.places[name][1].third)
+            place = files.places[name][1]
+            part = part_of(whole, place)
             for lora, share in opened:
                 if name in lora.names:
-                    part[...] = lora.update(name).apply(part, share)
+                    part[...] = turned(lora.update(name).apply(turned(part, place), share), place)
             done += 1
             if progress is not None:
                 progress("merging", done, len(names))
@@ -124,6 +130,8 @@ def merge_loras(
     opened = [(open_lora(path), share) for path, share in loras]
     _same_family([lora for lora, _ in opened])
     _no_dora([lora for lora, _ in opened])
+    form = opened[0][0].form
+    opened = [(lora.in_form(form), share) for lora, share in opened]
     names = sorted({name for lora, _ in opened for name in lora.names})
     tensors: dict[str, Entry] = {}
     report = _Report()
@@ -134,10 +142,10 @@ def merge_loras(
         if rank or energy:
             up, down, share = reduce(up, down, rank, energy)
             report.kept.append(share)
-        _put(tensors, name, up, down, updates[0][0].kernel, kind, report)
+        _put(tensors, name, up, down, updates[0][0].kernel, kind, report, form)
         if progress is not None:
             progress("merging", n + 1, len(names))
-    return _finish(target, tensors, opened[0][0].header.metadata, report, "merged")
+    return _finish(target, tensors, opened[0][0].header.metadata, report, "merged", form)
 
 
 def resize(
@@ -153,6 +161,7 @@ def resize(
         SaveError: the target cannot be written.
     """
     lora = open_lora(path)
+    lora = lora.in_form(lora.form)
     _no_dora([lora])
     tensors: dict[str, Entry] = {}
     report = _Report()
@@ -162,10 +171,10 @@ def resize(
         pair = update.factors()
         up, down, share = reduce(*pair, rank, energy) if pair else decompose(update.delta(), rank, energy)
         report.kept.append(share)
-        _put(tensors, name, up, down, update.kernel, kind, report)
+        _put(tensors, name, up, down, update.kernel, kind, report, lora.form)
         if progress is not None:
             progress("resizing", n + 1, len(lora.names))
-    return _finish(target, tensors, lora.header.metadata, report, "resized")
+    return _finish(target, tensors, lora.header.metadata, report, "resized", lora.form)
 
 
 def extract(
@@ -189,11 +198,13 @@ def extract(
         WeightsError: they differ in nothing.
         SaveError: the target cannot be written.
     """
+    tensors: dict[str, Entry] = {}
+    report = _Report()
+    if family in layouts.families():
+        return _extract_transformer(base, tuned, target, family, rank, energy, dtype, progress)
     structure = structure_of_base(base, family)
     one, two = (open_base(p, structure) for p in (base, tuned))
     names = [n for n in one.places if n in two.places and _has_update(n, one)]
-    tensors: dict[str, Entry] = {}
-    report = _Report()
     for n, name in enumerate(names):
         if progress is not None:
             progress("extracting", n, len(names))
@@ -216,6 +227,45 @@ def extract(
     if structure != STRUCTURES[family]:
         facts["loratui_structure"] = structure_text(structure)
     return _finish(target, tensors, facts, report, "extracted")
+
+
+def _extract_transformer(
+    base: Path, tuned: Path, target: Path, family: str, rank: int, energy: float, dtype: str,
+    progress: Progress | None,
+) -> Done:  # fmt: skip
+    """`extract` for a diffusion transformer, in the form that runs of its family export."""
+    one, two = (open_transformer(p, family) for p in (base, tuned))
+    layers = read_layers(base, family)
+    assert layers is not None  # or it could not be opened
+    spec = family_spec(family)
+    form = spec.files if spec is not None else "peft"
+    groups = {"lora_unet_" + o.replace(".", "_"): n for o, n in layers.names.originals.items()}
+    if form == "peft":
+        groups = {f"transformer.{n}": [n] for n in layers.names.parts}
+    tensors: dict[str, Entry] = {}
+    report = _Report()
+    for n, (name, parts) in enumerate(groups.items()):
+        dotted = [f"transformer.{part}" for part in parts]
+        if progress is not None:
+            progress("extracting", n, len(groups))
+        if not all(d in one.places and d in two.places for d in dotted):
+            continue
+        a, b = (np.concatenate([files.weight(d) for d in dotted]) for files in (one, two))
+        if a.shape != b.shape:
+            raise WeightsError(
+                f"{name} has another size in {tuned} than in {base}.", "They do not belong together."
+            )
+        delta = b.astype(np.float64) - a.astype(np.float64)
+        if delta.any():
+            up, down, share = decompose(delta, rank, energy)
+            report.kept.append(share)
+            _put(tensors, name, up, down, (), dtype, report, form)
+    if not tensors:
+        raise WeightsError(f"{tuned} differs from {base} in no layer that a LoRA changes.")
+    facts = {"loratui_family": family}
+    if layers.blocks != layouts.true_counts(family):
+        facts["loratui_structure"] = json.dumps(layers.blocks)
+    return _finish(target, tensors, facts, report, "extracted", form)
 
 
 def average(paths: Sequence[Path], target: Path, dtype: str = "", progress: Progress | None = None) -> Done:
@@ -263,26 +313,33 @@ class _Report:
 
 def _put(
     tensors: dict[str, Entry], name: str, up: Array, down: Array, kernel: tuple[int, ...], dtype: str,
-    report: _Report,
+    report: _Report, form: str = "kohya",
 ) -> None:  # fmt: skip
     rank = down.shape[0]
+    report.ranks.append(rank)
     up, down = as_lora(up, down, kernel)
+    if form == "peft":
+        tensors[f"{name}.lora_A.weight"] = Entry.of(down, dtype)
+        tensors[f"{name}.lora_B.weight"] = Entry.of(up, dtype)
+        return
     tensors[f"{name}.lora_up.weight"] = Entry.of(up, dtype)
     tensors[f"{name}.lora_down.weight"] = Entry.of(down, dtype)
     # The scale is in `up`, so alpha is the rank: readers without alpha take the same scale of 1.
     tensors[f"{name}.alpha"] = Entry.of(np.array(rank, np.float32), "fp32")
-    report.ranks.append(rank)
 
 
 def _finish(
-    target: Path, tensors: dict[str, Entry], metadata: Mapping[str, str], report: _Report, what: str
-) -> Done:
+    target: Path, tensors: dict[str, Entry], metadata: Mapping[str, str], report: _Report, what: str,
+    form: str = "kohya",
+) -> Done:  # fmt: skip
     lowest, highest = min(report.ranks), max(report.ranks)
     dropped = {"lora_adapter_metadata", "ss_network_args", "sshs_model_hash", "sshs_legacy_hash"}
     facts = {k: v for k, v in metadata.items() if k not in dropped}
     dim = str(highest) if lowest == highest else "Dynamic"
     facts |= {"ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": dim,
               "ss_training_comment": f"{what} by loratui"}  # fmt: skip
+    if form == "peft":
+        facts.pop("ss_network_alpha")  # its scale is in B
     write(target, tensors, facts)
     kept = report.kept or [1.0]
     return Done(target, len(report.ranks), (lowest, highest), (min(kept), sum(kept) / len(kept)))

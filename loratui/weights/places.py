@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from loratui.errors import BaseModelError
+from loratui.weights.base_layers import PREFIXES, read_layers
 from loratui.weights.consumers import STRUCTURES, Structure, make_structure
 from loratui.weights.header import Header, read_header
 from loratui.weights.tensors import Array, read
@@ -18,10 +21,19 @@ _TEXT_PREFIX = {"lora_te": "cond_stage_model.", "lora_te1": "conditioner.embedde
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A weight: its name in its file, and which third of a fused q, k, v matrix it is (-1: all of it)."""
+    """A weight in its file.
+
+    Attributes:
+        tensor: its name there.
+        third: which third of a fused q, k, v matrix it is; -1 for all of it.
+        rows: (first, count) of its rows in a fused matrix; None for all.
+        turned: the original has its two halves (shift and scale) the other way around.
+    """
 
     tensor: str
     third: int = -1
+    rows: tuple[int, int] | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +54,22 @@ class BaseFiles:
         """The weight of a module, fp32."""
         file, place = self.places[name]
         whole = read(self.headers[file], place.tensor)
-        return third_of(whole, place.third)
+        return turned(part_of(whole, place), place)
 
 
-def third_of(whole: Array, third: int) -> Array:
-    """A view of the q, k or v third of a fused weight, or of all of it."""
-    if third < 0:
+def part_of(whole: Array, place: Place) -> Array:
+    """A view of the rows of a fused weight that a place means, or of all of it."""
+    if place.rows is not None:
+        return whole[place.rows[0] : place.rows[0] + place.rows[1]]
+    if place.third < 0:
         return whole
     side = whole.shape[0] // 3
-    return whole[third * side : (third + 1) * side]
+    return whole[place.third * side : (place.third + 1) * side]
+
+
+def turned(values: Array, place: Place) -> Array:
+    """Its halves as diffusers has them, and back."""
+    return np.roll(values, values.shape[0] // 2, axis=0) if place.turned else values
 
 
 def structure_of_base(path: Path, family: str) -> Structure:
@@ -71,6 +90,56 @@ def structure_of_base(path: Path, family: str) -> Structure:
         raise BaseModelError(
             f"The settings in {path} cannot be read: {error}.", "Download it again."
         ) from error
+
+
+_TURNED = {"sd3": "norm1_context.linear"}
+"""Layers of the last block whose shift and scale diffusers has the other way around."""
+
+
+def open_transformer(path: Path, family: str) -> BaseFiles:
+    """Find the weights of a transformer's base, by diffusers' dotted names.
+
+    Raises:
+        BaseModelError: none are there, or its fp8 weights have scales beside them.
+        WeightsError: a file cannot be read.
+    """
+    layers = read_layers(path, family)
+    if layers is None:
+        raise BaseModelError(
+            f"{path} holds none of the weights that the LoRA changes.", "It is of another family."
+        )
+    headers: dict[str, Header] = {}
+    places: dict[str, tuple[str, Place]] = {}
+    if not path.is_dir():
+        headers[""] = read_header(path)
+        if any(n.endswith((".scale_weight", ".weight_scale")) for n in headers[""].tensors):
+            raise BaseModelError(
+                f"{path} holds fp8 weights with scales beside them.", "Take the bf16 file of the model."
+            )
+        last = layers.last_block + _TURNED.get(family, "-")
+        for original, fused in layers.names.originals.items():
+            found = [
+                p + original + ".weight" for p in PREFIXES if p + original + ".weight" in headers[""].tensors
+            ]
+            first = 0
+            for name in fused if found else []:
+                count = layers.shapes[name][0]
+                rows = (first, count) if len(fused) > 1 else None
+                places[f"transformer.{name}"] = ("", Place(found[0], -1, rows, name == last))
+                first += count
+        return BaseFiles(path, headers, places)
+    for folder in ("transformer", "text_encoder", "text_encoder_2"):
+        for file in _weight_files(path / folder):
+            relative = f"{folder}/{file.name}"
+            headers[relative] = read_header(file)
+            for tensor in headers[relative].tensors:
+                name = f"{folder}.{tensor.removesuffix('.weight')}"
+                inside = folder != "transformer" or tensor.removesuffix(".weight") in layers.shapes
+                if tensor.endswith(".weight") and inside:
+                    places[name] = (relative, Place(tensor))
+                    if folder != "transformer" and not tensor.startswith("text_model."):
+                        places[name.replace(".", ".text_model.", 1)] = places.pop(name)
+    return BaseFiles(path, headers, places)
 
 
 def open_base(path: Path, structure: Structure) -> BaseFiles:

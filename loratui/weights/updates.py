@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from loratui.errors import WeightsError
+from loratui.weights import layouts
 from loratui.weights.consumers import STRUCTURES, Structure
 from loratui.weights.header import Header, read_header
 from loratui.weights.networks import network_of
 from loratui.weights.tensors import Array, read
+from loratui.weights.transformers import places, read_pairs, to_kohya
 from loratui.weights.verify import Module, family_of, modules_of, structure_of
 
 
@@ -114,24 +116,46 @@ class LoraFile:
 
     Attributes:
         header: of the file.
-        family: `sd15`, `sd2` or `sdxl`.
-        structure: of the model it is for.
+        family: `sd15`, `sd2`, `sdxl`, or a family of `weights.layouts`.
+        structure: of the model it is for; None for transformers.
         network: its type, or empty for a mixture.
-        names: canonical kohya name -> module of the file.
+        names: canonical name -> module of the file: kohya's, of transformers diffusers' dotted one.
+        rows: of transformers, name -> (first row, rows) of its part of the module's lora_up.
+        form: `kohya` or `peft`, as the file's names are.
+        made: updates that stand in no file as they are: see `in_form`.
     """
 
     header: Header
     family: str
-    structure: Structure
+    structure: Structure | None
     network: str
     names: dict[str, Module]
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    form: str = "kohya"
+    made: dict[str, Update] = field(default_factory=dict)
 
     def update(self, name: str) -> Update:
         """The update of one module."""
+        if name in self.made:
+            return self.made[name]
         module = self.names[name]
         parts = {p: read(self.header, key) for p, key in module.keys.items()}
         alpha = float(parts.pop("alpha")) if "alpha" in parts else math.nan
+        if name in self.rows:
+            first, count = self.rows[name]
+            parts["up"] = parts["up"][first : first + count]
         return Update(name, parts, alpha)
+
+    def in_form(self, form: str) -> LoraFile:
+        """Of a transformer: with a file's own names and matrices, fused ones in kohya's form."""
+        if self.structure is not None:
+            return self
+        modules = {module.name: module for module in self.names.values()}
+        pairs = read_pairs(self.header, modules, self.family)
+        if form == "kohya":
+            pairs = to_kohya(pairs, self.family, self.header.metadata.get("loratui_structure", ""))
+        made = {n: Update(n, {"down": down, "up": up}, alpha) for n, (down, up, alpha) in pairs.items()}
+        return replace(self, names={n: Module(n) for n in made}, rows={}, form=form, made=made)
 
     def __iter__(self) -> Iterator[Update]:
         """Updates one by one."""
@@ -145,16 +169,19 @@ def open_lora(path: Path) -> LoraFile:
         WeightsError: it is none, or holds keys that belong to no network type.
     """
     header = read_header(path)
-    _, modules, strange = modules_of(header)
+    form, modules, strange = modules_of(header)
     if not modules:
         raise WeightsError(f"{path} holds no LoRA keys.", "Name a LoRA file.")
     if strange:
         raise WeightsError(f"{path} holds {strange[0]}, which is not of a LoRA.")
     family = family_of(header, modules)
+    if family in layouts.families():
+        return _of_transformer(header, family, form, modules)
     if family not in STRUCTURES:
+        known = ", ".join([*STRUCTURES, *layouts.families()])
         raise WeightsError(
             f"{path} is a LoRA of a family that is not known here ({family or 'unknown'}).",
-            f"Files of {', '.join(STRUCTURES)} can be worked on.",
+            f"Files of {known} can be worked on.",
         )
     structure = structure_of(header, modules, family)[1]
     spec = network_of({part for m in modules.values() for part in m.parts})
@@ -165,6 +192,24 @@ def open_lora(path: Path) -> LoraFile:
     if stray:
         raise WeightsError(f"{path} has a module without a place in the model: {stray}.")
     return LoraFile(header, family, structure, spec.name if spec else "", names)
+
+
+def _of_transformer(header: Header, family: str, form: str, modules: dict[str, Module]) -> LoraFile:
+    """A transformer's file: each layer of diffusers' with its rows of the matrix it is in."""
+    known = layouts.names_of(family, header.metadata.get("loratui_structure", ""))
+    names: dict[str, Module] = {}
+    rows: dict[str, tuple[int, int]] = {}
+    for name, module in modules.items():
+        if not {"down", "up"} <= module.parts or module.parts - {"down", "up", "alpha"}:
+            raise WeightsError(f"{header.path}: {name} is not a pair of a LoRA.", f"{family} has LoRAs only.")
+        layers, first = places(name, known), 0
+        if not layers:
+            raise WeightsError(f"{header.path} has a module without a place in the model: {name}.")
+        sizes = layouts.part_sizes(len(layers), module.up[0], module.down[1])
+        for layer, count in zip(layers, sizes, strict=True):
+            names[layer], rows[layer] = module, (first, count)
+            first += count
+    return LoraFile(header, family, None, "lora", names, rows, form)
 
 
 def reduce(up: Array, down: Array, rank: int = 0, energy: float = 0.0) -> tuple[Array, Array, float]:
