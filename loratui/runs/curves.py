@@ -10,13 +10,14 @@ from typing import Any
 from loratui.runs.events import Event
 from loratui.runs.pace import SMOOTHING
 from loratui.runs.series import Series, Smoothed
-from loratui.runs.steps import Record, Step, decode
+from loratui.runs.steps import Record, Step, as_event, decode
 
 PARTS = ("data", "optimizer")
 """The parts of a step that have a curve; forward and backward are what is left."""
 _NAMES = ("loss", "validation", "grad_norm", "speed", "memory")
 _CURVED = frozenset({"opened", "validation", "quarters", "memory", "step"})
-_BESIDE = frozenset({"validation", "quarters", "memory"})
+_BESIDE = frozenset({"quarters", "memory"})
+"""Kinds that touch no curve that a step touches."""
 _LARGEST = 2**53
 
 
@@ -98,34 +99,33 @@ class Curves:
     def take(self, records: Iterable[Record]) -> None:
         """Take in many records at once: just what `apply` makes of one after the other."""
         steps: list[Step] = []
-        memory: list[tuple[float, float, float]] = []
+        beside: list[list[tuple[float, float, float]]] = [[] for _ in range(5)]
         last, attempt = self.loss.xs[-1] if self.loss.xs else 0.0, self.attempt
         for record in records:
             if isinstance(record, Step):
                 if record.step >= last and record.a >= attempt:
                     last, attempt = record.step, record.a
                     steps.append(record)
-                continue
+                    continue
+                record = as_event(record)
             kind = record["kind"]
-            if self.started_at or steps:
+            if (self.started_at or steps) and record.get("a") == attempt:
                 if kind not in _CURVED:
                     continue
-                if record.get("a") == attempt and kind in _BESIDE:  # of curves of their own
-                    if kind != "memory":
-                        self.apply(record)
-                    elif (point := _used(record, last)) and (not memory or point[0] >= memory[-1][0]):
-                        memory.append(point)
+                if kind in _BESIDE:
+                    _set_aside(record, last, beside)
                     continue
-            self._extend(steps, memory)
-            steps, memory = [], []
+            self._extend(steps, beside)
+            steps, beside = [], [[] for _ in range(5)]
             self.apply(record)
             last, attempt = self.loss.xs[-1] if self.loss.xs else 0.0, self.attempt
-        self._extend(steps, memory)
+        self._extend(steps, beside)
 
-    def _extend(self, steps: Sequence[Step], memory: Sequence[tuple[float, float, float]]) -> None:
-        """Append steps, and (step, GiB, time) of memory."""
-        if memory:
-            _append(self.memory, *(list(column) for column in zip(*memory, strict=True)))
+    def _extend(self, steps: Sequence[Step], beside: Sequence[Sequence[tuple[float, float, float]]]) -> None:
+        """Append steps, and the points of each quarter and of memory."""
+        for series, points in zip((*self.quarters, self.memory), beside, strict=True):
+            if points:
+                _append(series, *(list(column) for column in zip(*points, strict=True)))
         if not steps:
             return
         self.attempt = steps[-1].a
@@ -134,18 +134,18 @@ class Curves:
         _append(self.loss, xs, [s.loss for s in steps], ts)
         _append(self.grad_norm, xs, [s.grad_norm for s in steps], ts)
         _append(self.speed, xs, [s.step_s for s in steps], ts)
-        for part in PARTS:
-            seconds = [getattr(s.times, part) for s in steps]
-            _append(self.parts.setdefault(part, Series()), xs, seconds, ts)
+        times = [s.times for s in steps]
+        _append(self.parts.setdefault("data", Series()), xs, [t.data for t in times], ts)
+        _append(self.parts.setdefault("optimizer", Series()), xs, [t.optimizer for t in times], ts)
         rows = [s.lr for s in steps]
-        groups = dict.fromkeys(group for row in rows for group in row)
-        for group in groups:
+        alike = sum(map(len, rows)) == len(rows[0]) * len(rows)
+        for group in rows[0] if alike else dict.fromkeys(group for row in rows for group in row):
             series = self.lr.setdefault(group, Series())
-            if all(group in row for row in rows):
+            try:
                 _append(series, xs, [row[group] for row in rows], ts)
-                continue
-            found = [(x, row[group], t) for x, row, t in zip(xs, rows, ts, strict=True) if group in row]
-            _append(series, *(list(column) for column in zip(*found, strict=True)))
+            except KeyError:
+                found = [(x, row[group], t) for x, row, t in zip(xs, rows, ts, strict=True) if group in row]
+                _append(series, *(list(column) for column in zip(*found, strict=True)))
 
     def series(self) -> Iterator[Series]:
         """All of them."""
@@ -192,6 +192,22 @@ def _append(series: Series, xs: list[float], ys: list[float], ts: list[float]) -
         xs, ys, ts = xs[at:], ys[at:], ts[at:]
     if xs:
         series.extend(xs, ys, ts)
+
+
+def _set_aside(event: Event, at: float, beside: Sequence[list[tuple[float, float, float]]]) -> None:
+    """Keep the points of a quarters or memory event: a list for each quarter, one for memory."""
+    if event["kind"] == "memory":
+        points = [(_used(event, at), beside[-1])]
+    else:
+        losses, step, t = event.get("loss"), _number(event.get("step")), _number(event.get("t")) or 0.0
+        values = map(_number, losses if isinstance(losses, list) else ())
+        points = [
+            (None if value is None or step is None or not abs(step) <= _LARGEST else (step, value, t), kept)
+            for value, kept in zip(values, beside[:4], strict=False)
+        ]
+    for point, kept in points:
+        if point is not None and (not kept or point[0] >= kept[-1][0]):
+            kept.append(point)
 
 
 def _used(event: Event, at: float) -> tuple[float, float, float] | None:

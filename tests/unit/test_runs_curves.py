@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journal_kit import thrown_journal
 
 from loratui.runs import curve_cache
 from loratui.runs.curves import Curves, decimate
@@ -153,6 +154,26 @@ def test_lines_read_at_once_are_the_events_applied(tmp_path: Path) -> None:
     assert read.read([*lines[:100], b"{torn", *lines[100:]]) == 1
     assert same(applied, read)
     assert read.loss.xs[-1] == 8100 and len(read.quarters[0]) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 150), st.sampled_from([0, 0.1, 0.6]), st.integers(1, 160))
+def test_records_taken_at_once_are_the_events_applied(
+    seed: int, length: int, oddness: float, piece: int
+) -> None:
+    lines = [encode_line(event)[:-1] for event in thrown_journal(seed, length, oddness)]
+    applied, taken = Curves(), Curves()
+    for line in lines:
+        if (event := decode_line(line)) is not None:
+            applied.apply(event)
+    for start in range(0, len(lines), piece):
+        taken.read(lines[start : start + piece])
+    assert applied.packed().keys() == taken.packed().keys()
+    assert (applied.attempt, applied.started_at) == (taken.attempt, taken.started_at)
+    assert applied.lr.keys() == taken.lr.keys() and applied.parts.keys() == taken.parts.keys()
+    taken.lr = {group: taken.lr[group] for group in applied.lr}
+    taken.parts = {part: taken.parts[part] for part in applied.parts}
+    assert same(applied, taken)
 
 
 def test_the_cache_is_rebuilt_when_it_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
