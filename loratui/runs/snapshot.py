@@ -6,6 +6,8 @@ folds from the beginning when the journal is another one.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +16,17 @@ from typing import Any
 import msgspec
 
 from loratui.runs.directory import RunDir
+from loratui.runs.events import read_lines
 from loratui.runs.fold import fold, from_status, memo_to_json, to_status
 from loratui.runs.state import RunState
-from loratui.runs.steps import read_records
+from loratui.runs.steps import decode, read_records
 
 FORMAT = 2
 """Raised when `fold` comes to mean something else: caches of another format are not used."""
 _MARK = 18
 _PIECE = 1 << 19
+_GLIMPSE = 1 << 16
+_OPENED = b'"kind":"opened"'
 
 
 @dataclass(slots=True)
@@ -47,6 +52,26 @@ def advance(run: RunDir, folded: Folded) -> Folded:
         fold(read.records, folded.state)
         folded.state.bad_lines += read.bad_lines
         folded.offset = read.offset
+
+
+def glimpse(run: RunDir) -> RunState | None:
+    """What the newest attempt's first events and the journal's last ones tell: at once, however long it is.
+
+    Lists are of these events alone, and the best loss is not known. None when there is nothing to see.
+    """
+    with contextlib.suppress(OSError, ValueError), run.events_path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            begun = max(0, text.rfind(b"\n", 0, max(0, text.rfind(_OPENED))) + 1)
+        head = read_records(run.events_path, begun, _GLIMPSE)
+        state = fold(head.records, RunState(run_id=run.id))
+        start = max(head.offset, size - 4 * _GLIMPSE)
+        tail, whole = read_lines(run.events_path, start)
+        lines = tail[: max(0, whole - 1)].split(b"\n")
+        fold(decode(lines[1:] if start > head.offset else lines)[0], state)
+        state.best_loss = None
+        return state if state.events else None
+    return None
 
 
 def cached(run: RunDir) -> Folded | None:

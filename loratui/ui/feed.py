@@ -19,9 +19,11 @@ from loratui.runs import curve_cache, queue, snapshot
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir, list_runs
 from loratui.runs.events import read_events
-from loratui.runs.fold import apply
+from loratui.runs.fold import apply, fold
+from loratui.runs.liveness import observed_state
 from loratui.runs.state import ENDED, RunState
 from loratui.runs.status import Watch, status
+from loratui.runs.steps import read_records
 from loratui.ui.messages import CurvesProgress, CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
 
 POLL_S = 0.25
@@ -32,6 +34,8 @@ WINDOW_S = 600.0
 _LOG_BYTES = 65536
 _FEW = 200
 _PIECE = 1 << 18
+_LONG = 1 << 22
+"""Bytes of a journal that are not read before something is shown."""
 _LIVE_PIECE = 1 << 16
 
 Post = Callable[[Message], Any]
@@ -98,12 +102,13 @@ def _folded(run: RunDir, post: Post, cancelled: Cancelled) -> snapshot.Folded:
     folded = snapshot.cached(run) or snapshot.Folded()
     end = run.events_path.stat().st_size if run.events_path.exists() else 0
     looked = time.monotonic()
+    if end - folded.offset > _LONG and (seen := snapshot.glimpse(run)) is not None:
+        post(RunSeen(run, observed_state(seen, None, run)))
     while folded.offset < end and not cancelled():
-        read = read_events(run.events_path, folded.offset, _PIECE)
+        read = read_records(run.events_path, folded.offset, _PIECE)
         if read.offset == folded.offset:
             break
-        for event in read.events:
-            apply(folded.state, event)
+        fold(read.records, folded.state)
         folded.state.bad_lines += read.bad_lines
         folded.offset = read.offset
         if time.monotonic() - looked > POLL_S:
@@ -220,6 +225,7 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
     """Post all runs of a project with their states and the queue, each 1 s while one lives, else each 2 s."""
     ended: dict[str, tuple[float, RunState]] = {}
     living: dict[str, Watch] = {}
+    glimpsed: set[str] = set()
     while not cancelled():
         found: list[tuple[RunDir, RunState]] = []
         for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
@@ -229,6 +235,11 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
                 found.append((run, kept[1]))
                 continue
             try:
+                if run.id not in glimpsed and run.id not in living and _is_long(run):
+                    glimpsed.add(run.id)  # read as a whole in the next round, when all are listed
+                    if (seen := snapshot.glimpse(run)) is not None:
+                        found.append((run, observed_state(seen, None, run)))
+                        continue
                 state = _state(run, living)
             except RunError:  # being removed, or unreadable
                 continue
@@ -244,6 +255,15 @@ def list_states(runs_dir: Path, post: Post, cancelled: Cancelled) -> None:
             if cancelled():
                 return
             time.sleep(POLL_S)
+
+
+def _is_long(run: RunDir) -> bool:
+    """Whether there is much to read before the state of a run is known for sure."""
+    folded = snapshot.cached(run)
+    try:
+        return run.events_path.stat().st_size - (folded.offset if folded is not None else 0) > _LONG
+    except OSError:
+        return False
 
 
 def _state(run: RunDir, living: dict[str, Watch]) -> RunState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -169,3 +170,37 @@ def test_no_run_and_no_room_are_clear_refusals(tmp_path: Path, run: RunDir) -> N
     run.events_path.mkdir()
     with pytest.raises(RunError, match="cannot be written"):
         Journal(run)
+
+
+def test_a_glimpse_tells_what_the_whole_journal_says_of_now(run: RunDir) -> None:
+    """Of a run of two attempts, without reading what lies between their beginning and their end."""
+    with Journal(run, heartbeat=False) as journal:
+        journal.write("opened", attempt=1, from_step=0, steps=9000, name="x", family="sd15")
+        for step in range(1, 2001):
+            journal.write("step", step=step, loss=1 / step, lr={"unet": 1e-4}, step_s=0.5, images=4)
+    with Journal(run, heartbeat=False) as journal:
+        journal.write("opened", attempt=2, from_step=1000, steps=9000, name="x", family="sd15")
+        journal.write("process", pid=os.getpid(), host="here", device="cpu")
+        journal.write("state", state="running")
+        for step in range(1001, 6001):
+            journal.write("step", step=step, loss=1 / step, lr={"unet": 1e-4}, step_s=0.5, images=4)
+    assert run.events_path.stat().st_size > 1 << 19
+    whole, seen = snapshot.load(run).state, snapshot.glimpse(run)
+    assert seen is not None and seen.events < whole.events
+    for name in (
+        "run_id",
+        "name",
+        "attempt",
+        "state",
+        "pid",
+        "step",
+        "steps",
+        "loss",
+        "lr",
+        "updated_at",
+        "step_s",
+    ):
+        assert getattr(seen, name) == getattr(whole, name), name
+    assert seen.eta_s == pytest.approx(whole.eta_s, rel=0.05) and seen.best_loss is None
+    run.events_path.write_bytes(b"")
+    assert snapshot.glimpse(run) is None

@@ -10,7 +10,6 @@ from rich.style import Style
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.message import Message
 
 from loratui.dataset.batch import word_diff
@@ -18,6 +17,7 @@ from loratui.dataset.framing import PLAIN
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.answers import Answers
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.image_view import ImageView
@@ -125,17 +125,17 @@ class CaptionReview(Horizontal):
     def _show(self) -> None:
         item = self.current
         panel = self.query_one("#queue-panel")
-        panel.border_title = Content(f"to look over · {figures.count(len(self._items))}")
-        panel.border_subtitle = Content(ORDERS[self._order])
+        set_title(panel, f"to look over · {figures.count(len(self._items))}")
+        set_title(panel, ORDERS[self._order], below=True)
         row = cast("LoratuiApp", self.app).library.row(item.picture) if item is not None else None
         view = self.query_one("#review-picture", ImageView)
         view.show_framed(item.picture if item is not None else None, row.frame if row is not None else PLAIN)
         name = text.shorten(text.plain(item.picture.name), 40) if item is not None else "picture"
-        self.query_one("#review-picture-panel").border_title = Content(name)
+        set_title(self.query_one("#review-picture-panel"), name)
         self.query_one(LineEditor).show(item.text if item is not None else "")
         by = " + ".join(item.said) if item is not None else ""
         title = f"caption · by {text.plain(by)}" if by else "caption"
-        self.query_one("#review-caption-panel").border_title = Content(title)
+        set_title(self.query_one("#review-caption-panel"), title)
         self.query_one(Answers).show(item.said if item is not None else {})
         if item is None:
             self._asked, self._known = None, False

@@ -9,13 +9,13 @@ from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 
 from loratui.dataset.framing import PLAIN
 from loratui.runs.state import ENDED, Captioned, RunState
 from loratui.ui import figures, text
 from loratui.ui.drawing import Row, bar, whole
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.header import state_mark
 from loratui.ui.widgets.image_view import ImageView
@@ -98,7 +98,7 @@ class CaptionRun(Vertical):
         row = cast("LoratuiApp", self.app).library.row(path) if path is not None else None
         view.show_framed(path, row.frame if row is not None else PLAIN)
         name = text.shorten(text.plain(Path(current.rel).name), 34) if current is not None else "picture"
-        panel.border_title = Content(name)
+        set_title(panel, name)
         self.query_one("#live-said", Facts).redraw()
 
     # drawing

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.message import Message
 
 from loratui.captioners.spec import CaptionerSpec
@@ -17,6 +16,7 @@ from loratui.ui import figures, text
 from loratui.ui.captioning import Choices, as_text
 from loratui.ui.drawing import Row
 from loratui.ui.theme import Palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.facts import Facts
 from loratui.ui.widgets.form import Form
 from loratui.ui.widgets.line_list import LineList
@@ -81,7 +81,7 @@ class CaptionSetup(Vertical):
         self.query_one(OptionsForm).show(self.choices.lines(), self.choices.shown(), own, bad)
         self.query_one("#captioners", LineList).refresh()
         names = " + ".join(self.choices.names)
-        self.query_one("#options-panel").border_title = Content(f"options · {names}" if names else "options")
+        set_title(self.query_one("#options-panel"), f"options · {names}" if names else "options")
         self.redraw()
 
     def show_checked(self, plan: CaptionPlan | None, problems: Sequence[Problem]) -> None:
@@ -99,7 +99,7 @@ class CaptionSetup(Vertical):
         form = self.query_one(OptionsForm)
         field = form.current if form.has_focus else None
         row = self.current
-        about.border_title = Content(field.key.replace("_", " ") if field else row.title if row else "about")
+        set_title(about, field.key.replace("_", " ") if field else row.title if row else "about")
         about.redraw()
 
     @property

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.content import Content
 
 from loratui.ui import figures, text
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.answers import Answers
 from loratui.ui.widgets.image_view import ImageView
 
@@ -72,21 +72,20 @@ class CaptionTry(Vertical):
         else:
             self.query_one(ImageView).show(None)
         name = text.shorten(text.plain(picture.path.name), 30) if picture is not None else "picture"
-        panel.border_title = Content(name)
+        set_title(panel, name)
         place = f"{self._at + 1}/{figures.count(len(self._pictures))}" if self._pictures else ""
-        panel.border_subtitle = Content(place)
+        set_title(panel, place, below=True)
         if picture is not None:
             self.show_answer(self._answers.get((picture.path, key)), picture.caption)
 
     def show_answer(self, answer: Answer | None, caption: str = "") -> None:
         """An answer, or the caption that is there."""
         view, panel = self.query_one(Answers), self.query_one("#try-said-panel")
-        panel.border_title = "try"
-        panel.border_subtitle = Content("")
+        set_title(panel, "try")
+        dropped = len(answer.dropped) if answer is not None else 0
+        set_title(panel, f"{dropped} left out to fit" if dropped else "", below=True)
         if answer is not None:
             view.show(answer.said, answer.seconds, answer.text)
-            if answer.dropped:
-                panel.border_subtitle = Content(f"{len(answer.dropped)} left out to fit")
             return
         view.say(f"caption now: {text.plain(caption)}\n\n{_HINT}" if caption else _HINT)
         view.show({})
@@ -104,11 +103,11 @@ class CaptionTry(Vertical):
         view = self.query_one(Answers)
         view.say(f"{words}\n\nesc stops it.")
         view.show({})
-        self.query_one("#try-said-panel").border_title = "trying…"
+        set_title(self.query_one("#try-said-panel"), "trying…")
 
     def fail(self, error: str, advice: str) -> None:
         """A try went wrong."""
         view = self.query_one(Answers)
         view.say(f"{text.plain(error)}\n{text.plain(advice)}")
         view.show({})
-        self.query_one("#try-said-panel").border_title = "try"
+        set_title(self.query_one("#try-said-panel"), "try")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual.content import Content
-
 from loratui.ui import text
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.log_view import LogLine, LogView
 
 LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -74,7 +73,7 @@ class LogPanel(LogView):
         words = " · ".join(parts)
         if words != self._words:
             self._words = words
-            self.border_title = Content(words)
+            set_title(self, words)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Following may have stopped or begun again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -11,6 +10,7 @@ from loratui.ui import figures, text
 from loratui.ui.drawing import strip
 from loratui.ui.model import Watched
 from loratui.ui.theme import palette
+from loratui.ui.titles import set_title
 from loratui.ui.widgets.thumbnails import Thumbnails
 
 _GAP = 2
@@ -34,9 +34,7 @@ class NewestPanel(Widget, can_focus=True):
         newest = sorted((s for s in samples if s.step == step), key=lambda s: s.index)
         if newest != self._samples:
             self._samples = newest
-            self.border_title = Content(
-                f"newest samples · step {figures.count(step)}" if newest else "newest samples"
-            )
+            set_title(self, f"newest samples · step {figures.count(step)}" if newest else "newest samples")
             self.refresh()
 
     def render_line(self, y: int) -> Strip:

@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from loratui.ui.drawing import Row, changed_cells, strip
 from loratui.ui.theme import Palette, palette
+from loratui.ui.titles import set_title
 
 
 class Canvas(Widget):
@@ -24,7 +25,6 @@ class Canvas(Widget):
         super().__init__(id=id, classes=classes)
         self._drawn: list[Strip] = []
         self._drawn_for: tuple[int, int, str] = (0, 0, "")
-        self._titles = ["", ""]
 
     def draw(self, width: int, height: int, colours: Palette) -> list[Row]:
         """The rows of a picture of `width` x `height` cells; fewer rows leave the rest empty."""
@@ -44,13 +44,11 @@ class Canvas(Widget):
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
     def entitle(self, title: Content | None = None, subtitle: Content | None = None) -> None:
-        """Set the words in the border where they differ: setting them repaints the whole widget."""
-        if title is not None and title.markup != self._titles[0]:
-            self._titles[0] = title.markup
-            self.border_title = title
-        if subtitle is not None and subtitle.markup != self._titles[1]:
-            self._titles[1] = subtitle.markup
-            self.border_subtitle = subtitle
+        """Set the words in the border; only the lines of those that differ are painted."""
+        if title is not None:
+            set_title(self, title)
+        if subtitle is not None:
+            set_title(self, subtitle, below=True)
 
     def _paint(self) -> list[Strip]:
         width, height = self.content_size
