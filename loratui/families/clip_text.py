@@ -14,8 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
-from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from loratui.errors import BaseModelError
 from loratui.families.emphasis import Spoken, Weighted
@@ -119,6 +117,8 @@ def load_place(place: Place, projected: bool) -> nn.Module:
 
 
 def _tokenizer(folder: Path | None, pad: str) -> Any:
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
     if folder is None:
         return CLIPTokenizer.from_pretrained(
             CONFIGS / "clip_tokenizer", local_files_only=True, pad_token=pad, model_max_length=77
@@ -132,37 +132,67 @@ def _tokenizer(folder: Path | None, pad: str) -> Any:
         ) from error
 
 
-def load_from_folder(base: Path, tower: TextTower) -> tuple[nn.Module, Any, str]:
-    """Encoder, tokenizer and content hash from a diffusers folder.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A text encoder of a base, not read yet: once all captions are in the cache, none is needed any more.
+
+    Attributes:
+        encoder: reads it; raises a BaseModelError where something does not fit.
+        tokenizer: reads its tokenizer.
+        identity: content hash of both.
+        config: its settings.
+    """
+
+    encoder: Callable[[], nn.Module]
+    tokenizer: Callable[[], Any]
+    identity: str
+    config: CLIPTextConfig
+
+
+def find_in_folder(base: Path, tower: TextTower) -> Found:
+    """Encoder and tokenizer of a diffusers folder.
 
     Raises:
-        BaseModelError: something is missing or does not fit.
+        BaseModelError: something is missing.
     """
     files = weight_files(base / tower.folder)
     config = read_json(base / tower.folder / "config.json")
-    text = build({clip.plain(k): v for k, v in read_tensors(files).items()}, config, tower.projected)
     folder = base / tower.tokenizer
-    tokenizer = _tokenizer(folder, tower.pad)
+    if not folder.is_dir():
+        raise BaseModelError(f"{folder} is missing.", "Download the base model again, it is incomplete.")
     own = [p for p in sorted(folder.iterdir()) if p.is_file()]
-    return text, tokenizer, identity([*files, *own], config)
+
+    def encoder() -> nn.Module:
+        return build({clip.plain(k): v for k, v in read_tensors(files).items()}, config, tower.projected)
+
+    return Found(
+        encoder,
+        partial(_tokenizer, folder, tower.pad),
+        identity([*files, *own], config),
+        CLIPTextConfig.from_dict(config),
+    )
 
 
-def load_from_file(base: Path, configs: Path, tower: TextTower) -> tuple[nn.Module, Any, str]:
-    """The same from an original-layout file, with packaged settings in `configs`.
+def find_in_file(base: Path, configs: Path, tower: TextTower) -> Found:
+    """The same of an original-layout file, with packaged settings in `configs`.
 
     Raises:
-        BaseModelError: something is missing or does not fit.
+        BaseModelError: there is none.
     """
     config = read_json(configs / tower.folder / "config.json")
-    tensors = tower.read(base)
-    infer(tensors, config)
-    text = build(tensors, config, tower.projected)
-    tokenizer = _tokenizer(None, tower.pad)
-    return text, tokenizer, identity([base], config, "text")
+    infer(tower.read(base), config)
+
+    def encoder() -> nn.Module:
+        return build(tower.read(base), config, tower.projected)
+
+    tokenizer = partial(_tokenizer, None, tower.pad)
+    return Found(encoder, tokenizer, identity([base], config, "text"), CLIPTextConfig.from_dict(config))
 
 
 def build(tensors: dict[str, Tensor], config: dict[str, Any], projected: bool) -> nn.Module:
     """A frozen fp32 text encoder from tensors under transformers' names without `text_model.`."""
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+
     settings = CLIPTextConfig.from_dict(config)
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
     with torch.device("meta"):

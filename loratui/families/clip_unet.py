@@ -30,7 +30,7 @@ from loratui.families.loading import (
     read_tensors,
     weight_files,
 )
-from loratui.families.protocol import Condition, Parts
+from loratui.families.protocol import Condition, Lazy, LazyModules, Parts
 from loratui.weights.consumers import STRUCTURES, structure_from_text
 
 Shapes = dict[str, tuple[int, ...]]
@@ -47,7 +47,7 @@ def load_folder(
     unet = assemble(
         lambda: UNet2DConditionModel.from_config(unet_config), read_tensors(unet_files), dtype, "U-Net"
     )
-    texts = {tower.key: clip_text.load_from_folder(base, tower) for tower in towers}
+    texts = {tower.key: clip_text.find_in_folder(base, tower) for tower in towers}
     scheduler = read_json(base / "scheduler" / "scheduler_config.json")
     return _parts(
         unet, load_vae(vae or base / "vae"), texts, scheduler, prediction, identity(unet_files, unet_config)
@@ -81,7 +81,7 @@ def load_single(
         _renamed(tensors, {n: ldm.unet_original_name(n, modules) for n in names}),
         dtype, "U-Net",
     )  # fmt: skip
-    texts = {tower.key: clip_text.load_from_file(base, folder, tower) for tower in towers}
+    texts = {tower.key: clip_text.find_in_file(base, folder, tower) for tower in towers}
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     if "ztsnr" in shapes:  # the mark that fine-tunes with a zero terminal SNR carry
         scheduler["rescale_betas_zero_snr"] = True
@@ -148,7 +148,7 @@ def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Ten
 
 def _parts(
     unet: UNet2DConditionModel, codec: tuple[AutoencoderKL, str],
-    texts: dict[str, tuple[torch.nn.Module, Any, str]], scheduler: dict[str, Any], prediction: str,
+    texts: dict[str, clip_text.Found], scheduler: dict[str, Any], prediction: str,
     base_hash: str,
 ) -> Parts:  # fmt: skip
     if prediction == "auto":
@@ -160,7 +160,7 @@ def _parts(
             f"The U-Net takes {channels} channels and the VAE makes {latent_channels}.",
             "Inpainting and picture-to-picture variants cannot be trained here; take the plain base model.",
         )
-    width, wanted = sum(t.config.hidden_size for t, _, _ in texts.values()), unet.config.cross_attention_dim
+    width, wanted = sum(t.config.hidden_size for t in texts.values()), unet.config.cross_attention_dim
     if width != wanted:
         raise BaseModelError(
             f"The text encoder makes {width} features and the U-Net takes {wanted}.",
@@ -174,12 +174,12 @@ def _parts(
             )
         # Sampling must begin at the step without signal, which only trailing steps do (Lin et al. 2023, 3.3).
         scheduler = {**scheduler, "timestep_spacing": "trailing"}
-    identities = [found for _, _, found in texts.values()]
+    identities = [text.identity for text in texts.values()]
     return Parts(
         denoiser=unet,
         vae=vae,
-        text_encoders={key: text for key, (text, _, _) in texts.items()},
-        tokenizers={key: tokenizer for key, (_, tokenizer, _) in texts.items()},
+        text_encoders=LazyModules({key: text.encoder for key, text in texts.items()}),
+        tokenizers=Lazy({key: text.tokenizer for key, text in texts.items()}),
         scheduler={**scheduler, "prediction_type": prediction},
         prediction=prediction,
         latent_factor=2 ** (len(vae.config.block_out_channels) - 1),
@@ -187,6 +187,7 @@ def _parts(
         vae_identity=vae_identity,
         text_identity=identities[0] if len(identities) == 1 else identity([], *identities),
         base_hash=base_hash,
+        extras={"text_layers": [int(text.config.num_hidden_layers) for text in texts.values()]},
     )
 
 
@@ -332,7 +333,7 @@ def structure_metadata(parts: Parts, family: str) -> dict[str, str]:
     unet = parts.denoiser.config
     depths = unet.transformer_layers_per_block
     depths = [depths] * len(unet.down_block_types) if isinstance(depths, int) else list(depths)
-    layers = [text.config.num_hidden_layers for text in parts.text_encoders.values()]
+    layers: list[int] = parts.extras["text_layers"]
     structure = {
         "attention": [
             d * ("CrossAttn" in kind) for kind, d in zip(unet.down_block_types, depths, strict=True)

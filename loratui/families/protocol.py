@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from loratui.errors import BaseModelError
 from loratui.families.emphasis import Spoken
 from loratui.families.spec import family_spec
 
+T = TypeVar("T")
 Size = tuple[int, int]
 Condition = dict[str, Tensor]
 """What a caption becomes, without batch axis: tensors by name (`prompt_embeds` of shape [L, D], ...).
@@ -31,18 +32,15 @@ mask of ones beside them says in a batch where each one ends.
 """
 
 
-class LazyModules(Mapping[str, nn.Module]):
-    """Networks that are read when they are first asked for, and may be let go of again.
+class Lazy(Mapping[str, T]):
+    """Things that are read when they are first asked for, and may be let go of again."""
 
-    Text encoders of several gigabytes: once all captions are in the cache, none is read any more.
-    """
-
-    def __init__(self, loaders: Mapping[str, Callable[[], nn.Module]]) -> None:
+    def __init__(self, loaders: Mapping[str, Callable[[], T]]) -> None:
         """Remember how to read each."""
         self._loaders = dict(loaders)
-        self._loaded: dict[str, nn.Module] = {}
+        self._loaded: dict[str, T] = {}
 
-    def __getitem__(self, key: str) -> nn.Module:
+    def __getitem__(self, key: str) -> T:
         if key not in self._loaded:
             self._loaded[key] = self._loaders[key]()
         return self._loaded[key]
@@ -64,6 +62,10 @@ class LazyModules(Mapping[str, nn.Module]):
     def release(self) -> None:
         """Let go of all."""
         self._loaded.clear()
+
+
+class LazyModules(Lazy[nn.Module]):
+    """Text encoders of several gigabytes: once all captions are in the cache, none is read any more."""
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Parts:
     denoiser: nn.Module
     vae: nn.Module
     text_encoders: Mapping[str, nn.Module]
-    tokenizers: dict[str, Any]
+    tokenizers: Mapping[str, Any]
     scheduler: dict[str, Any]
     prediction: str
     latent_factor: int

@@ -87,7 +87,7 @@ def test_windows_read_long_captions(tiny_sd15: Path, tiny_sdxl: Path) -> None:
 
 def test_clip_skip_is_the_layer_before_normalised(tmp_path: Path) -> None:
     parts = FAMILY.load(kit.tiny_base(tmp_path / "base"), torch.float32)
-    parts.text_encoders["lora_te"] = kit.tiny_text(32, layers=3)
+    parts.text_encoders = {"lora_te": kit.tiny_text(32, layers=3)}
     plain = FAMILY.encode_captions(parts, ["a cat"])[0]["prompt_embeds"]
     skipped = FAMILY.encode_captions(replace(parts, extras={"clip_skip": 2}), ["a cat"])[0]["prompt_embeds"]
     text = parts.text_encoders["lora_te"]
