@@ -104,6 +104,7 @@ def _folded(run: RunDir, post: Post, cancelled: Cancelled) -> snapshot.Folded:
     looked = time.monotonic()
     if end - folded.offset > _LONG and (seen := snapshot.glimpse(run)) is not None:
         post(RunSeen(run, observed_state(seen, None, run)))
+        post(CurvesRead(run, curve_cache.newest(run, end, WINDOW_S)))
     while folded.offset < end and not cancelled():
         read = read_records(run.events_path, folded.offset, _PIECE)
         if read.offset == folded.offset:

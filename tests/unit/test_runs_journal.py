@@ -175,11 +175,11 @@ def test_no_run_and_no_room_are_clear_refusals(tmp_path: Path, run: RunDir) -> N
 def test_a_glimpse_tells_what_the_whole_journal_says_of_now(run: RunDir) -> None:
     """Of a run of two attempts, without reading what lies between their beginning and their end."""
     with Journal(run, heartbeat=False) as journal:
-        journal.write("opened", attempt=1, from_step=0, steps=9000, name="x", family="sd15")
+        journal.write("opened", run_id=run.id, attempt=1, from_step=0, steps=9000, name="x")
         for step in range(1, 2001):
             journal.write("step", step=step, loss=1 / step, lr={"unet": 1e-4}, step_s=0.5, images=4)
     with Journal(run, heartbeat=False) as journal:
-        journal.write("opened", attempt=2, from_step=1000, steps=9000, name="x", family="sd15")
+        journal.write("opened", run_id=run.id, attempt=2, from_step=1000, steps=9000, name="x")
         journal.write("process", pid=os.getpid(), host="here", device="cpu")
         journal.write("state", state="running")
         for step in range(1001, 6001):
