@@ -9,6 +9,7 @@ from typing import Any
 from loratui.config.finding import error, info, warning
 from loratui.config.schema import ModelConfig, ObjectiveConfig, RunConfig
 from loratui.errors import Problem
+from loratui.families.emphasis import read
 from loratui.families.spec import FamilySpec
 from loratui.weights.networks import network_spec
 
@@ -34,7 +35,22 @@ def check_flow(config: RunConfig, spec: FamilySpec) -> list[Problem]:
                 else f"{spec.title} is no flow model: its timesteps are whole numbers of a noise schedule."
             )
             found.append(error(path, "not-of-flow" if spec.flow else "flow-only", message, "", fix))
-    return found + (_flow(config, spec) if spec.flow else [])
+    return found + (_flow(config, spec) + _said(config, spec) if spec.flow else [])
+
+
+def _said(config: RunConfig, spec: FamilySpec) -> list[Problem]:
+    """What sample prompts hold that the large text encoders of flow models do not take."""
+    prompts = (*config.samples.prompts, config.samples.negative)
+    weighed = next((p for p in prompts if config.samples.weights and _weighs(p)), "")
+    if not weighed:
+        return []
+    message = f"{spec.title} reads the words of {weighed!r} alone: weights are left out of its samples."
+    return [info("samples.prompts", "weights-dropped", message, "Say it in words.")]
+
+
+def _weighs(prompt: str) -> bool:
+    spoken = read(prompt)
+    return not isinstance(spoken, str) and any(weight != 1.0 for _, weight in spoken.pieces)
 
 
 def check_distilled(config: RunConfig, spec: FamilySpec, base: Path) -> list[Problem]:

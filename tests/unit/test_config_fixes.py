@@ -121,6 +121,15 @@ def test_rules_about_the_base() -> None:
     assert not _codes("sd15", {"objective.zero_terminal_snr": True}, prediction="v_prediction")
 
 
+def test_weights_in_prompts_of_flow_models_are_said_to_be_left_out() -> None:
+    values = {"data.resolution": 1024, "data.bucket_step": 64, "samples.sampler": "euler"}
+    for prompts, found in ((["a (red:1.2) fox"], True), (["a red fox"], False), ([r"a \(red\) fox"], False)):
+        codes = _codes("sd3", {**values, "samples.prompts": prompts}, prediction="flow")
+        assert ("weights-dropped" in codes) == found, prompts
+    off = {**values, "samples.prompts": ["a (red:1.2) fox"], "samples.weights": False}
+    assert "weights-dropped" not in _codes("sd3", off, prediction="flow")
+
+
 def _project_codes(root: Path, **overrides: Any) -> dict[str, Problem]:
     found = Project.open(root)
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
