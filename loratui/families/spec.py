@@ -148,6 +148,7 @@ FAMILIES: tuple[FamilySpec, ...] = (
             _JOINT_MLP,
             (".norm1.linear", ".norm1_context.linear", ".norm.linear"),
         ),
+        distilled="schnell",
         parameters=11_901_408_320,
         others=4_970_000_000,
     ),

@@ -8,9 +8,11 @@ from typing import Any
 
 from loratui.config.finding import error, info, warning
 from loratui.config.schema import ModelConfig, ObjectiveConfig, RunConfig
-from loratui.errors import Problem
+from loratui.errors import LoratuiError, Problem
+from loratui.families.detected import json_of
 from loratui.families.emphasis import read
 from loratui.families.spec import FamilySpec
+from loratui.weights.header import read_header
 from loratui.weights.networks import network_spec
 
 _NOISE_ONLY = ("min_snr_gamma", "weighting", "zero_terminal_snr", "prediction")
@@ -71,6 +73,10 @@ def check_distilled(config: RunConfig, spec: FamilySpec, base: Path) -> list[Pro
         message = f"numbers within {spec.title} are larger than fp16 holds."
         fix = {"memory.precision": "bf16"}
         found.append(warning("memory.precision", "fp16-overflow", message, "Use bf16.", fix))
+    if spec.flow and config.objective.guidance != ObjectiveConfig().guidance and not told_guidance(base):
+        message = "the base has no input for a guidance, so none is told in training."
+        fix = {"objective.guidance": ObjectiveConfig().guidance}
+        found.append(warning("objective.guidance", "guidance-not-told", message, "Set it to 1.", fix))
     if not is_distilled(spec, config.model.base, base):
         return found
     if not adapter:
@@ -88,6 +94,16 @@ def check_distilled(config: RunConfig, spec: FamilySpec, base: Path) -> list[Pro
         fix = {"samples.guidance": 0.0, "samples.steps": min(samples.steps, 9)}
         found.append(warning("samples.guidance", "distilled-guidance", message, "Set it to 0.", fix))
     return found
+
+
+def told_guidance(base: Path) -> bool:
+    """Whether a base is told a guidance, as FLUX.1 dev is; taken for granted where it cannot be read."""
+    try:
+        if base.is_dir():
+            return bool(json_of(base / "transformer" / "config.json").get("guidance_embeds"))
+        return any(name.endswith("guidance_in.in_layer.weight") for name in read_header(base).tensors)
+    except LoratuiError:
+        return True
 
 
 def is_distilled(spec: FamilySpec, named: str, base: Path) -> bool:

@@ -130,6 +130,19 @@ def test_weights_in_prompts_of_flow_models_are_said_to_be_left_out() -> None:
     assert "weights-dropped" not in _codes("sd3", off, prediction="flow")
 
 
+def test_schnell_and_a_guidance_that_nobody_is_told(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    plain, told = tmp_path / "flux1-schnell.safetensors", tmp_path / "flux1-dev.safetensors"
+    save_file({"img_in.weight": np.zeros((2, 2), np.float32)}, plain)
+    save_file({"guidance_in.in_layer.weight": np.zeros((2, 2), np.float32)}, told)
+    values = {"data.resolution": 1024, "data.bucket_step": 64, "samples.sampler": "euler",
+              "objective.guidance": 3.5}  # fmt: skip
+    assert {"distilled", "guidance-not-told"} <= _codes("flux", values, str(plain), prediction="flow")
+    assert not {"distilled", "guidance-not-told"} & _codes("flux", values, str(told), prediction="flow")
+
+
 def _project_codes(root: Path, **overrides: Any) -> dict[str, Problem]:
     found = Project.open(root)
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
