@@ -137,8 +137,10 @@ class Adapter:
 
     def starts(self) -> list[Tensor]:
         """A0 and B0 of all layers, where there are any; they never change."""
+        if not self.moves:
+            return []
         modules = [m for s in self.slots for m in (s.layer.lora_A[NAME], s.layer.lora_B[NAME])]
-        return list({id(m): m.start for m in modules}.values()) if self.moves else []
+        return list({id(m): m.start for m in modules}.values())
 
     def _groups(self) -> dict[str, list[Slot]]:
         """Slots by their name in files; several where the file has one matrix for them."""

@@ -20,7 +20,7 @@ from loratui.families.emphasis import Spoken, read, with_trigger
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.sampling import make_scheduler
 from loratui.optim import optimizer_settings
-from loratui.train import faces, prior
+from loratui.train import eva, faces, prior
 from loratui.train.adapter import Adapter
 from loratui.train.batches import Batches, Draws
 from loratui.train.cache import Cache, Progress
@@ -58,8 +58,7 @@ def assemble(context: Any) -> Training:
     placement = place(config.memory)
     ranks = join(config.memory.processes, placement.device, context)
     context.set_device(str(placement.device))
-    pictures = read_manifest(run.manifest_path)
-    started_at = time.time()
+    pictures, started_at = read_manifest(run.manifest_path), time.time()
 
     family, parts = _told_base(context, info, config, placement)
     place_of_cache = Path(info.project) / ".loratui" / "cache"
@@ -76,24 +75,20 @@ def assemble(context: Any) -> Training:
     prints = fingerprints(info, config, pictures, parts)
     snapshot = newest_snapshot(context, checkpoints, prints, as_dict(config))
     prompts = _prompts(info, config, snapshot)
+    fresh = snapshot is None
 
     journal.write("state", state="caching")
     variation = Variation.from_config(config.data, config.objective.seed)
     captions = captions_ahead(config, pictures, prompts, variation, family.empty)
     variants = Variants.from_config(config.data, faces_of(context, config, pictures, place_of_cache, ranks))
     cache.fill(pictures, captions, config.data.flip, Caching(context), ranks, variants)
-
-    adapter = adapter or inject(
-        family, parts, info, config, placement, pictures, snapshot is None, Caching(context)
-    )
-    if config.network.start_from and snapshot is None:
-        start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
+    adapter = adapter or inject(family, parts, info, config, placement, pictures, fresh, Caching(context))
     trained, held = split(pictures, config.objective.validation_share, config.objective.seed)
     batches = make_batches(trained, cache, config, variation, not adapter.trains_text, ranks, variants)
     objective = objective_of(parts, config).to(placement.device)
-    if config.network.init == "eva" and snapshot is None:
-        from loratui.train import eva
-
+    if fresh and config.network.start_from:
+        start_from(adapter, Path(info.project) / Path(config.network.start_from).expanduser())
+    if fresh and config.network.init == "eva":
         eva.look(adapter, family, parts, objective, batches, placement, Caching(context))
     ranks.take_up(adapter)
     optimizer = make_optimizer(adapter, config)

@@ -85,7 +85,7 @@ def hostile_captions(root: Path) -> None:
     run.run.path.rename(root / "runs" / "20250101-000000-words")  # the other one is newer, and watched
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 50), marks=pytest.mark.long)])
 def test_no_hostile_byte_reaches_the_terminal(tmp_path: Path, size: tuple[int, int]) -> None:
     """Every room, dialog, notification and the palette; each surface is proved to have been on the screen."""
     run = hostile_project(tmp_path)

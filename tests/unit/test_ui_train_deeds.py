@@ -75,7 +75,9 @@ async def test_presets_that_fit_come_first(tmp_path: Path) -> None:
         assert kinds == sorted(kinds) and kinds[0] == (False, False) and kinds[-1][0]
         assert room._preset is not None and room._preset.name == "demo"
         await pilot.press("G")
-        await until(pilot, lambda: "For sdxl, the base is sd15." in text_of(app))
+        await until(pilot, lambda: room._preset is not None and room._preset.name == names[-1])
+        place = room._presets[-1].family
+        await until(pilot, lambda: f"For {place}, the base is" in text_of(app) and "sd15. " in text_of(app))
 
 
 async def test_the_editor_takes_what_can_be_read_and_points_at_the_rest(
