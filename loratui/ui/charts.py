@@ -12,6 +12,13 @@ from loratui.ui.widgets.plot_axis import KINDS, Kind
 
 SMOOTHINGS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 CHARTS = ("quarters", "rates", "gradients", "speed", "memory")
+ROWS: dict[str, tuple[str, ...]] = {
+    "top": ("loss", "numbers"),
+    "charts": CHARTS,
+    "middle": ("machine", "newest"),
+    "log": (),
+}
+"""The rows of the page, and the panels in each; the log is a row of its own."""
 _HIDDEN = {
     "low": (*CHARTS, "newest"),
     "normal": CHARTS,
@@ -29,6 +36,7 @@ class ChartView:
         smoothing: factor of the exponential mean.
         log: panels with a logarithmic scale.
         hidden: size of the terminal (low, normal, wide) -> panels that are not shown.
+        order: size of the terminal -> rows and panels, each among its like in the order they stand in.
     """
 
     axis: Kind = "step"
@@ -36,10 +44,32 @@ class ChartView:
     smoothing: float = 0.98
     log: list[str] = field(default_factory=list)
     hidden: dict[str, list[str]] = field(default_factory=dict)
+    order: dict[str, list[str]] = field(default_factory=dict)
 
     def hides(self, size: str) -> list[str]:
         """The panels that are not shown at this size."""
         return list(self.hidden.get(size, _HIDDEN[size]))
+
+    def placed(self, size: str, row: str = "") -> list[str]:
+        """The rows from above, or the panels of a row from the left, at this size."""
+        kept = self.order.get(size, [])
+        names = ROWS[row] if row else tuple(ROWS)
+        return sorted(names, key=lambda name: kept.index(name) if name in kept else names.index(name))
+
+    def move(self, size: str, name: str, by: int, row: str = "") -> bool:
+        """Let a row, or a panel of `row`, change places with the shown one before or after it."""
+        names = self.placed(size, row)
+        hidden = self.hides(size)
+        gone = {r for r, panels in ROWS.items() if all(p in hidden for p in (panels or (r,)))}
+        shown = [n for n in names if n not in (hidden if row else gone)]
+        at = shown.index(name) + by if name in shown else -1
+        if not 0 <= at < len(shown):
+            return False
+        one, other = names.index(name), names.index(shown[at])
+        names[one], names[other] = names[other], names[one]
+        rest = [n for r in ROWS for n in ([] if r == row else self.placed(size, r))]
+        self.order[size] = [*(names if not row else self.placed(size)), *(names if row else []), *rest]
+        return True
 
     def smoother(self, by: int) -> None:
         """The next smoothing factor, up or down."""
@@ -75,6 +105,9 @@ def load_view() -> ChartView:
     hidden = kept.get("hidden")
     if isinstance(hidden, dict):
         view.hidden = {size: _words(names) for size, names in hidden.items() if size in _HIDDEN}
+    order = kept.get("order")
+    if isinstance(order, dict):
+        view.order = {size: _words(names) for size, names in order.items() if size in _HIDDEN}
     return view
 
 

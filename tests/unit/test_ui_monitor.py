@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loratui.ui.charts import ChartView, load_view
 from loratui.ui.library import Library
 from loratui.ui.panels.curve import CurvePanel
 from loratui.ui.panels.log import LogPanel
+from loratui.ui.screens.monitor_view import PANELS
 from loratui.ui.story import tell
 
 
@@ -71,6 +73,47 @@ async def test_panels_axes_cursor_and_log_of_a_recording(tmp_path: Path) -> None
     assert "quarters" not in kept.hidden["normal"] and "rates" in kept.hidden["normal"]
 
 
+async def test_panels_are_moved_and_stay_where_they_were_put(tmp_path: Path) -> None:
+    app = LoratuiApp(tmp_path, replay=RECORDED, replay_share=0.6)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(app, pilot, "samples at step 200")
+
+        def places() -> dict[str, tuple[int, int]]:
+            found = {name: app.screen.query_one(f"#{name}").region for name, _ in PANELS}
+            return {name: (region.y, region.x) for name, region in found.items() if region}
+
+        async def wait(test: Callable[[dict[str, tuple[int, int]]], bool]) -> None:
+            for _ in range(400):
+                if test(places()):
+                    return
+                await pilot.pause(0.02)
+            raise AssertionError(places())
+
+        await pilot.press("left_square_bracket")  # nothing has the focus: nothing is moved
+        app.screen.query_one("#numbers").focus()
+        await pilot.press("left_square_bracket")
+        await wait(lambda at: at["numbers"] < at["loss"])
+        await pilot.press("left_square_bracket", "right_curly_bracket")  # at the edge already
+        await wait(lambda at: at["machine"] < at["numbers"] < at["loss"] < at["log"])
+        app.screen.query_one("#log").focus()
+        await pilot.press(*["left_curly_bracket"] * 2)
+        await wait(lambda at: at["log"] < at["machine"] < at["numbers"] < at["loss"])
+        assert str(app.screen.focused.id if app.screen.focused else "") == "log"
+        await wait(lambda at: load_view().order != {})
+    again = LoratuiApp(tmp_path, replay=RECORDED, replay_share=0.6)
+    async with again.run_test(size=(120, 40)) as pilot:
+        await until(again, pilot, "samples at step 200")
+        at = [again.screen.query_one(f"#{name}").region for name in ("log", "machine", "numbers", "loss")]
+        assert sorted(at, key=lambda region: (region.y, region.x)) == at
+        await pilot.resize_terminal(80, 24)  # another size has an order of its own
+        for _ in range(400):
+            loss, numbers = (again.screen.query_one(f"#{name}").region for name in ("loss", "numbers"))
+            if loss.x < numbers.x:
+                break
+            await pilot.pause(0.02)
+        assert loss.x < numbers.x
+
+
 async def test_every_panel_at_every_size(tmp_path: Path) -> None:
     view = ChartView(hidden={"low": [], "normal": [], "wide": []})
     view.save()
@@ -87,7 +130,12 @@ async def test_every_panel_at_every_size(tmp_path: Path) -> None:
 def test_a_broken_choice_is_no_choice(tmp_path: Path) -> None:
     path = tmp_path / "state" / "monitor.json"
     path.parent.mkdir()
-    for words in ("", "[]", "{", json.dumps({"axis": 7, "hidden": [1], "smoothing": "x", "log": {}})):
+    for words in (
+        "",
+        "[]",
+        "{",
+        json.dumps({"axis": 7, "hidden": [1], "order": 5, "smoothing": "x", "log": {}}),
+    ):
         path.write_text(words)
         assert load_view() == ChartView()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import ClassVar
 
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
 from loratui.ui.actions import Action
-from loratui.ui.charts import ChartView, load_view
+from loratui.ui.charts import ROWS, ChartView, load_view
 from loratui.ui.panels.curve import CurvePanel
 from loratui.ui.panels.log import LogPanel
 from loratui.ui.screens.monitor_controls import Controls
@@ -44,6 +46,10 @@ VIEWS: tuple[Action, ...] = (
         "panels",
         "Show and hide panels; remembered for this size of terminal",
     ),
+    Action("monitor.left", "left_square_bracket", "move_panel(-1)", "", "Move the panel left", show=False),
+    Action("monitor.right", "right_square_bracket", "move_panel(1)", "", "Move the panel right", show=False),
+    Action("monitor.up", "left_curly_bracket", "move_row(-1)", "", "Move the panel's row up", show=False),
+    Action("monitor.down", "right_curly_bracket", "move_row(1)", "", "Move the panel's row down", show=False),
     Action(
         "monitor.log_scale",
         "L",
@@ -64,8 +70,19 @@ VIEWS: tuple[Action, ...] = (
     Action("monitor.next", "tab", "next_panel(1)", "next", "The next panel", show=False),
     Action("monitor.previous", "shift+tab", "next_panel(-1)", "previous", "The panel before", show=False),
 )
-CURVES = frozenset({"log_scale", "axis", "window", "smooth"})
+CURVES = frozenset({"log_scale", "axis", "window", "smooth", "move_panel", "move_row"})
 """Actions that only a training has."""
+
+
+def _arrange(parent: Widget, wanted: list[Widget]) -> None:
+    """Let these children of `parent` stand in this order, where the first of them stands now."""
+    now = [child for child in parent.children if child in wanted]
+    if not wanted or now == wanted:
+        return
+    if now[0] is not wanted[0]:
+        parent.move_child(wanted[0], before=now[0])
+    for before, child in pairwise(wanted):
+        parent.move_child(child, after=before)
 
 
 class Views(Controls):
@@ -97,12 +114,43 @@ class Views(Controls):
     def place_panels(self) -> None:
         """Show and hide panels as chosen for this size; a row without panels goes, too."""
         hidden = self.view.hides(self.size_name)
+        self._put_in_order()
         for ident, _ in PANELS:
             self.query_one(f"#{ident}").set_class(ident in hidden, "-hidden")
         for name in self.ROWS:
             row = self.query_one(f"#{name}")
             row.set_class(all(child.has_class("-hidden") for child in row.children), "-hidden")
         self.set_class(not self.query_one("#charts").has_class("-hidden") and not self.captioning, "-charts")
+
+    def _put_in_order(self) -> None:
+        """Rows from above and panels from the left as chosen for this size."""
+        rows = [self.query_one(f"#{name}") for name in self.view.placed(self.size_name)]
+        _arrange(self, rows)
+        for row in rows:
+            names = self.view.placed(self.size_name, str(row.id))
+            _arrange(row, [row.query_one(f"#{name}") for name in names])
+
+    def action_move_panel(self, by: int) -> None:
+        """Move the panel in focus within its row; remembered for this size of terminal."""
+        self._move(by, row=False)
+
+    def action_move_row(self, by: int) -> None:
+        """Move the row of the panel in focus; remembered for this size of terminal."""
+        self._move(by, row=True)
+
+    def _move(self, by: int, row: bool) -> None:
+        name = str(self.focused.id) if self.focused is not None else ""
+        home = next((r for r, panels in ROWS.items() if name in (*panels, r)), "")
+        if not home or self.has_class("-zoom"):
+            self.notify("tab to the panel that is to be moved.", severity="warning")
+            return
+        if row or name == home:
+            moved = row and self.view.move(self.size_name, home, by)
+        else:
+            moved = self.view.move(self.size_name, name, by, home)
+        if moved:
+            self.place_panels()
+            self.call_after_refresh(self.changed)
 
     def update_curves(self) -> None:
         """Draw the plots that are seen."""
@@ -203,7 +251,8 @@ class Views(Controls):
         if not zoomed or self.captioning:
             (self.focus_next if by > 0 else self.focus_previous)()
             return
-        names = [ident for ident, _ in PANELS]
+        rows = self.view.placed(self.size_name)
+        names = [n for row in rows for n in self.view.placed(self.size_name, row) or [row]]
         self.unzoom()
         self._zoom(names[(names.index(zoomed) + by) % len(names)])
 
