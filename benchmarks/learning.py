@@ -42,7 +42,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "network lokr, factor 4": {
         "network.kind": "lokr", "network.rank": 64, "network.alpha": 64.0, "network.factor": 4,
     },
-    "network oft": {"network.kind": "oft", "network.target": "full", "network.block_size": 32},
+    "network oft": {
+        "network.kind": "oft", "network.target": "full", "network.block_size": 32, "optimizer.lr": 3e-3,
+    },
     "text encoder too": {"network.text_encoder": True} | SHORT,
     "textual inversion": {
         "network.tokens": 8, "network.tokens_only": True, "network.token_lr": 2e-2,
@@ -53,16 +55,18 @@ ROWS: dict[str, dict[str, Any]] = {
     } | SHORT,
     "optimizer adamw8bit": {"optimizer.name": "adamw8bit"} | SHORT,
     "optimizer adafactor": {"optimizer.name": "adafactor"} | SHORT,
-    "optimizer lion": {"optimizer.name": "lion", "optimizer.lr": 3e-4} | SHORT,
-    "optimizer lion8bit": {"optimizer.name": "lion8bit", "optimizer.lr": 3e-4} | SHORT,
+    "optimizer lion": {"optimizer.name": "lion", "optimizer.lr": 1e-3} | SHORT,
+    "optimizer lion8bit": {"optimizer.name": "lion8bit", "optimizer.lr": 1e-3} | SHORT,
     "optimizer prodigy": {"optimizer.name": "prodigy", "optimizer.lr": 1.0} | SHORT,
-    "optimizer dadaptation": {"optimizer.name": "dadaptation", "optimizer.lr": 1.0} | SHORT,
+    "optimizer dadaptation": {"optimizer.name": "dadaptation", "optimizer.lr": 0.5} | SHORT,
     "optimizer schedule_free": {
         "optimizer.name": "schedule_free", "optimizer.schedule": "constant", "optimizer.warmup_steps": 20,
     } | SHORT,
     "optimizer came": {"optimizer.name": "came", "optimizer.lr": 3e-4} | SHORT,
-    "optimizer muon": {"optimizer.name": "muon"} | SHORT,
-    "optimizer other: Adan": {"optimizer.name": "other", "optimizer.other": "Adan"} | SHORT,
+    "optimizer muon": {"optimizer.name": "muon", "optimizer.lr": 1e-2} | SHORT,
+    "optimizer other: Adan": {
+        "optimizer.name": "other", "optimizer.other": "Adan", "optimizer.lr": 5e-3,
+    } | SHORT,
     "prior preservation": {"data.reg_dir": "class", "data.batch_size": 8} | SHORT,
 }  # fmt: skip
 """Row -> what differs from the demo preset."""

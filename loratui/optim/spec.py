@@ -69,7 +69,8 @@ OPTIMIZERS: tuple[OptimizerSpec, ...] = (
     ),
     OptimizerSpec(
         "dadaptation", "D-Adaptation (Adam)", _AT + "dadaptation:DAdaptation",
-        "finds its own rate; set lr to 1", "pytorch-optimizer", 12.0, adaptive=True,
+        "finds its own rate; set lr to 1, or 0.5 where it runs away", "pytorch-optimizer", 12.0,
+        adaptive=True,
     ),
     OptimizerSpec(
         "schedule_free", "AdamW, schedule-free", _AT + "schedule_free:ScheduleFree",
