@@ -77,6 +77,8 @@ class Watching(App[None]):
         self.project: Project | None = None
         self.scan: Scan | None = None
         self.scanned = 0
+        self._ended = False
+        """A thread that is started in the app's last moment is not cancelled any more, and ends by this."""
         self.library = Library(self)
         self.runs: Sequence[tuple[RunDir, RunState]] = ()
         self.queue_entries: list[Entry] = []
@@ -151,6 +153,7 @@ class Watching(App[None]):
 
     def on_unmount(self) -> None:
         """Nothing runs on behind the end."""
+        self._ended = True
         self.library.close()
 
     def reopen_project(self) -> None:
@@ -291,7 +294,7 @@ class Watching(App[None]):
         def body() -> None:
             worker = get_current_worker()
             try:
-                work((target or self).post_message, lambda: worker.is_cancelled)
+                work((target or self).post_message, lambda: worker.is_cancelled or self._ended)
             except Exception as error:  # a defect: Textual's own report would lose the traceback
                 if not worker.is_cancelled:
                     self.call_later(self._handle_exception, error)

@@ -167,3 +167,14 @@ async def test_a_new_project_from_within_another_and_back(tmp_path: Path) -> Non
         await pilot.press("escape")
         await pilot.pause()
     assert wizard.onward == (root, None)
+
+
+async def test_a_thread_of_the_last_moment_ends_with_the_app(tmp_path: Path) -> None:
+    """One that begins when the others were cancelled already; the program waits for it."""
+    app = LoratuiApp(tmp_path)
+    asked: list[Callable[[], bool]] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.in_thread(lambda _post, gone: asked.append(gone), "last")
+        await until(app, pilot, lambda: bool(asked))
+        assert not asked[0]()
+    assert asked[0]()
