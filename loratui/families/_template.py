@@ -56,7 +56,7 @@ from torch import Tensor, nn
 from loratui.families import clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
 from loratui.families.spec import family_spec
@@ -94,20 +94,13 @@ class Template:
         Out: everything frozen, in eval mode, on the CPU; codec in fp32; text encoders not read yet.
         """
         kind: Any = None  # diffusers' class of the transformer
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            # Out of diffusers.loaders.single_file_utils, or `original.by_names` as in flux.py.
-            convert: Any = None
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / self.name / "scheduler" / "scheduler_config.json")
+        # Out of diffusers.loaders.single_file_utils, or `original.by_names` as in flux.py.
+        convert: Any = None
+        denoiser, base_hash, scheduler = original.transformer(
+            base, kind, MARK, infer, convert, dtype, CONFIGS / self.name
+        )
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / self.name)
-        place, folder = sources.find_encoder(TEXT, base, text), sources.find_tokenizer(TEXT, base, text)
-        if place is None:
-            raise sources.no_encoder(TEXT, base)
-        if folder is None:
-            raise sources.no_tokenizer(TEXT, base)
+        place, folder = sources.find(TEXT, base, text)
         return Parts(
             denoiser=denoiser,
             vae=codec,

@@ -24,7 +24,7 @@ from loratui.families import clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
 from loratui.families.spec import family_spec
@@ -46,19 +46,11 @@ class Chroma:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
-        kind = ChromaTransformer2DModel
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / "chroma" / "scheduler" / "scheduler_config.json")
+        denoiser, base_hash, scheduler = original.transformer(
+            base, ChromaTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "chroma"
+        )
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "chroma")
-        place, folder = sources.find_encoder(T5, base, text), sources.find_tokenizer(T5, base, text)
-        if place is None:
-            raise sources.no_encoder(T5, base)
-        if folder is None:
-            raise sources.no_tokenizer(T5, base)
+        place, folder = sources.find(T5, base, text)
         return Parts(
             denoiser=denoiser,
             vae=codec,

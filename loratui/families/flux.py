@@ -20,7 +20,7 @@ from loratui.families import clip_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import UNET_KEY, load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
 from loratui.families.spec import family_spec
@@ -42,22 +42,14 @@ class Flux1:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoders from elsewhere where it has none."""
-        kind = FluxTransformer2DModel
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / "flux" / "scheduler" / "scheduler_config.json")
-            if not denoiser.config.guidance_embeds:  # schnell
-                scheduler |= {"use_dynamic_shifting": False, "shift": 1.0}
+        denoiser, base_hash, scheduler = original.transformer(
+            base, FluxTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "flux"
+        )
+        if not base.is_dir() and not denoiser.config.guidance_embeds:  # schnell
+            scheduler |= {"use_dynamic_shifting": False, "shift": 1.0}
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "flux")
         loaders, tokenizers, identities = clip_text.load_parts([CLIP], base, text, projected=False)
-        place, folder = sources.find_encoder(T5, base, text), sources.find_tokenizer(T5, base, text)
-        if place is None:
-            raise sources.no_encoder(T5, base)
-        if folder is None:
-            raise sources.no_tokenizer(T5, base)
+        place, folder = sources.find(T5, base, text)
         return Parts(
             denoiser=denoiser,
             vae=codec,

@@ -48,24 +48,16 @@ class Flux2:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
-        kind, distilled = Flux2Transformer2DModel, False
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-            distilled = bool(read_json(base / "model_index.json").get("is_distilled"))
-        else:
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / "flux2" / "scheduler" / "scheduler_config.json")
+        denoiser, base_hash, scheduler = original.transformer(
+            base, Flux2Transformer2DModel, MARK, infer, convert, dtype, CONFIGS / "flux2"
+        )
+        index = read_json(base / "model_index.json") if base.is_dir() else {}
+        distilled = bool(index.get("is_distilled"))
         codec, vae_identity = load_vae(
             vae or (base / "vae" if base.is_dir() else base), CONFIGS / "flux2", AutoencoderKLFlux2
         )
         chat = MISTRAL if denoiser.config.guidance_embeds else QWEN3
-        place = sources.find_encoder(chat.part, base, text)
-        folder = sources.find_tokenizer(chat.part, base, text)
-        if place is None:
-            raise sources.no_encoder(chat.part, base)
-        if folder is None:
-            raise sources.no_tokenizer(chat.part, base)
+        place, folder = sources.find(chat.part, base, text)
         check_width(chat, place, denoiser.config.joint_attention_dim)
         return Parts(
             denoiser=denoiser,

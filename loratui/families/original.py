@@ -74,6 +74,32 @@ def small_or_bf16(tensors: Tensors) -> torch.dtype:
     return torch.float32 if numbers <= SMALL else torch.bfloat16
 
 
+def transformer(
+    base: Path, kind: Any, mark: str, infer: Callable[[Tensors], dict[str, Any]],
+    convert: Callable[[Tensors, Shapes], Tensors], dtype: torch.dtype, settings: Path,
+) -> tuple[Any, str, dict[str, Any]]:  # fmt: skip
+    """The transformer of a diffusers folder or of a file, its content hash, and its scheduler's settings.
+
+    Args:
+        base: the folder or the file.
+        kind: diffusers' class.
+        mark: as for `transformer_from_file`, like `infer` and `convert`.
+        infer: settings from the tensors.
+        convert: from the original's names to diffusers'.
+        dtype: what it is held in.
+        settings: the family's packaged folder, for what a file does not tell.
+
+    Raises:
+        BaseModelError: something is missing or does not fit.
+    """
+    if base.is_dir():
+        module, content = transformer_from_folder(base, kind, dtype)
+    else:
+        module, content = transformer_from_file(base, kind, mark, infer, convert, dtype)
+        base = settings
+    return module, content, read_json(base / "scheduler" / "scheduler_config.json")
+
+
 def transformer_from_folder(base: Path, kind: Any, dtype: torch.dtype) -> tuple[Any, str]:
     """The transformer of a diffusers folder, and its content hash."""
     folder = base / "transformer"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from loratui.families import original, qwen_text, qwen_vae, sources, t5_text
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size, stack
 from loratui.families.spec import family_spec
@@ -47,20 +47,12 @@ class QwenImage:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoder and codec from elsewhere where it has none."""
-        kind = QwenImageTransformer2DModel
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / "qwen" / "scheduler" / "scheduler_config.json")
+        denoiser, base_hash, scheduler = original.transformer(
+            base, QwenImageTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "qwen"
+        )
         place = vae or (base / "vae" if base.is_dir() else base)
         codec, vae_identity = qwen_vae.load_vae(place, CONFIGS / "qwen")
-        encoder, folder = sources.find_encoder(TEXT, base, text), sources.find_tokenizer(TEXT, base, text)
-        if encoder is None:
-            raise sources.no_encoder(TEXT, base)
-        if folder is None:
-            raise sources.no_tokenizer(TEXT, base)
+        encoder, folder = sources.find(TEXT, base, text)
         return Parts(
             denoiser=denoiser,
             vae=codec,

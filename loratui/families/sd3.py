@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from loratui.families import clip_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
 from loratui.families.spec import family_spec
@@ -45,15 +45,11 @@ class StableDiffusion3:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoders from elsewhere where it has none."""
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, SD3Transformer2DModel, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            denoiser, base_hash = original.transformer_from_file(
-                base, SD3Transformer2DModel, "joint_blocks.0.x_block.attn.qkv.weight", infer,
-                lambda tensors, _: convert_sd3_transformer_checkpoint_to_diffusers(tensors), dtype,
-            )  # fmt: skip
-            scheduler = read_json(CONFIGS / "sd3" / "scheduler" / "scheduler_config.json")
+        denoiser, base_hash, scheduler = original.transformer(
+            base, SD3Transformer2DModel, "joint_blocks.0.x_block.attn.qkv.weight", infer,
+            lambda tensors, _: convert_sd3_transformer_checkpoint_to_diffusers(tensors), dtype,
+            CONFIGS / "sd3",
+        )  # fmt: skip
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "sd3")
         loaders, tokenizers, identities = clip_text.load_parts(CLIPS, base, text, projected=True)
         place = sources.find_encoder(T5, base, text)

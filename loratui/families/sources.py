@@ -80,6 +80,20 @@ def find_tokenizer(part: TextPart, base: Path, text: Sequence[Path]) -> Path | N
     return None
 
 
+def find(part: TextPart, base: Path, text: Sequence[Path]) -> tuple[Place, Path]:
+    """A text encoder that the family cannot do without, and the folder of its tokenizer.
+
+    Raises:
+        BaseModelError: one of them is neither in the base nor in what `model.text` names.
+    """
+    place, folder = find_encoder(part, base, text), find_tokenizer(part, base, text)
+    if place is None:
+        raise no_encoder(part, base)
+    if folder is None:
+        raise no_tokenizer(part, base)
+    return place, folder
+
+
 def no_encoder(part: TextPart, base: Path) -> BaseModelError:
     """The error of a base without that text encoder."""
     return BaseModelError(

@@ -21,7 +21,7 @@ from loratui.errors import BaseModelError
 from loratui.families import chat_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import CONFIGS, identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
 from loratui.families.spec import family_spec
@@ -43,20 +43,12 @@ class ZImage:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
-        kind = ZImageTransformer2DModel
-        if base.is_dir():
-            denoiser, base_hash = original.transformer_from_folder(base, kind, dtype)
-            scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-        else:
-            denoiser, base_hash = original.transformer_from_file(base, kind, MARK, infer, convert, dtype)
-            scheduler = read_json(CONFIGS / "zimage" / "scheduler" / "scheduler_config.json")
+        denoiser, base_hash, scheduler = original.transformer(
+            base, ZImageTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "zimage"
+        )
         codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "zimage")
         part = chat_text.qwen3("text_encoder", "tokenizer", ()).part
-        place, folder = sources.find_encoder(part, base, text), sources.find_tokenizer(part, base, text)
-        if place is None:
-            raise sources.no_encoder(part, base)
-        if folder is None:
-            raise sources.no_tokenizer(part, base)
+        place, folder = sources.find(part, base, text)
         found, needed = chat_text.width(place), denoiser.config.cap_feat_dim
         if found != needed:
             raise BaseModelError(
