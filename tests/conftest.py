@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from loratui.families.spec import FAMILIES
 
 
 @pytest.fixture(scope="session")
@@ -31,43 +34,18 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_kit.tiny_sdxl_base(tmp_path_factory.mktemp("sdxl") / "base")
 
 
-@pytest.fixture(scope="session")
-def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random SD3 base as a diffusers folder."""
-    return _tiny("sd3", tmp_path_factory)
+def _tiny(name: str) -> Callable[[pytest.TempPathFactory], Path]:
+    """A fixture of a flow family: its random base as a diffusers folder."""
+
+    @pytest.fixture(scope="session", name=f"tiny_{name}")
+    def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        import tiny_kit
+
+        return tiny_kit.tiny(name).make(tmp_path_factory.mktemp(name) / "base")
+
+    return base
 
 
-@pytest.fixture(scope="session")
-def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random FLUX.1 dev base as a diffusers folder."""
-    return _tiny("flux", tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def tiny_chroma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Chroma base as a diffusers folder."""
-    return _tiny("chroma", tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen-Image base as a diffusers folder."""
-    return _tiny("qwen", tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Z-Image base as a diffusers folder."""
-    return _tiny("zimage", tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def tiny_flux2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random FLUX.2 klein base as a diffusers folder."""
-    return _tiny("flux2", tmp_path_factory)
-
-
-def _tiny(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tiny_kit
-
-    return tiny_kit.tiny(name).make(tmp_path_factory.mktemp(name) / "base")
+for _spec in FAMILIES:
+    if _spec.flow:
+        globals()[f"tiny_{_spec.name}"] = _tiny(_spec.name)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-FLOW = ("sd3", "flux", "chroma", "qwen", "zimage", "flux2")
-"""Families with a module in tests/tiny_families."""
+from loratui.families.spec import FAMILIES, row_of
 
-VARIANTS = (("flux2", "dev"),)
-"""Families whose `make` and `pipeline` take a flag for a second model, of other inputs."""
+FLOW = tuple(spec.name for spec in FAMILIES if spec.flow)
+"""Each has a module in tests/tiny_families, and by it a fixture `tiny_NAME`."""
 
 
 def tiny(name: str) -> Any:
     """The module that makes a family's tiny base: `make(folder, seed) -> folder`, `pipeline()`."""
     return importlib.import_module(f"tiny_families.{name}")
+
+
+ORIGINAL = tuple(name for name in FLOW if hasattr(tiny(name), "original"))
+"""Families whose modules can also write the transformer in its original layout."""
+
+VARIANTS = tuple((name, flag) for name in FLOW for flag in getattr(tiny(name), "VARIANTS", ()))
+"""Families whose `make` and `pipeline` take a flag for a second model, of other inputs."""
 
 
 def shake(module: torch.nn.Module, scale: float = 0.02) -> None:
@@ -111,13 +116,7 @@ def scheduler(folder: Path, **settings: Any) -> None:
 
 def index(folder: Path, family: str) -> None:
     """The packaged model_index.json of a family."""
-    from loratui.families.loading import CONFIGS
-
-    shutil.copy(CONFIGS / family / "model_index.json", folder)
-
-
-ORIGINAL = ("sd3", "flux", "chroma", "qwen", "zimage", "flux2")
-"""Families whose modules can also write the transformer in its original layout."""
+    (folder / "model_index.json").write_text(json.dumps(row_of(family).packaged("model_index")))
 
 
 def fuse(tensors: dict[str, torch.Tensor], parts: list[str], leaf: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from loratui.captioners.locate import hub_cache
 from loratui.cli.output import Output, size_text
 from loratui.errors import BaseModelError
-from loratui.families.marks import of_pipeline
+from loratui.families.marks import kin_of_pipeline, of_pipeline
 from loratui.runs.lock import FileLock
 
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -120,7 +120,7 @@ def _base_files(hub_id: str, commit: str, sizes: dict[str, int]) -> list[str]:
         pipeline = ""
     if of_pipeline(pipeline) is not None:
         return _transformer_files(hub_id, sizes)
-    if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
+    if not pipeline.startswith("StableDiffusion") or kin_of_pipeline(pipeline) is not None:
         what = pipeline or "nameless"
         raise BaseModelError(
             f"{hub_id} holds a {what} pipeline, which cannot be trained here; nothing was fetched.",

@@ -1,36 +1,34 @@
 """TEMPLATE of a flow family: copy to `families/NAME.py`, and answer each question for your model.
 
-What there is to write, besides this file:
+What there is to write, besides this file, is one line: its name in `NAMES` of `families/spec.py`.
 
-1. A row in `families/spec.py`: `pipelines` and `marks` are what detection goes by, `unlike` what lookalikes
-   hold besides, `layers` what the targets mean, `idle` which of them get no gradient in the last block (where
-   a stream ends unread), `patch` what sides are multiples of, `files` the form that the model's users load.
-   Marks are full names of tensors: take such as every layout of its files has. Count `parameters` and
-   `blocks` on diffusers' class under `torch.device("meta")`; `others` is codec and text encoders. Where
-   `families/detect.py` has a title for its pipelines, let it say what is left for it.
-2. `weights/names/NAME.tsv`: in the first line the kinds of blocks with their counts in the true model (what
-   stands before `.{n}`); then for each program the forms of names that it reads (`weights.layouts.Names`);
-   then a row for each layer: diffusers' name, the original's, and part/parts where the original has several
-   as one matrix. Take them from the original's code and from ComfyUI's and diffusers' converters. Where the
-   original has diffusers' names, both columns say the same.
-3. `families/configs/NAME/`: model_index.json of the diffusers pipeline, and for single files
-   `scheduler/scheduler_config.json` and `vae/config.json` of the true model.
-4. For a text encoder that is neither CLIP nor T5 (nor in `chat_text.py`) a module like `qwen_text.py`; for a
-   codec that is no AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/`, and in
-   `marks.detect_folder` how its config tells the px per latent px (`clip_unet.load_vae` takes another class
-   with the same names, as flux2.py's). `t5_text.load_tokenizer` reads the tokenizer of any of them.
+1. The head below, TOML in comments as in inline script metadata (PEP 723), is read as text by menus,
+   detection, plan and `loratui verify`, which never import this file: `spec.FamilySpec` says what keys mean.
+   `pipelines` and `marks` are what detection goes by, `unlike` what lookalikes hold besides; marks are full
+   names of tensors: take such as every layout of its files has. `[layers]` is what the targets mean, `idle`
+   which of them get no gradient in the last block (where a stream ends unread), `files` the form that the
+   model's users load. Count `parameters` and `blocks` on diffusers' class under `torch.device("meta")`;
+   `others` is codec and text encoders.
+2. `[names]` (`spec.LayerNames`): the kinds of blocks with their counts in the largest true model, the forms
+   of names that each program reads (`weights.layouts.Names`), and a line for each layer. Take them from the
+   original's code and from ComfyUI's and diffusers' converters. Where the original has diffusers' names,
+   both columns say the same.
+3. `[configs]` (`spec.Packaged`): settings of the true model's diffusers folder, as they are.
+4. For a text encoder that is neither CLIP nor T5 (nor in `chat_text.py`) a new file like `qwen_text.py`; for
+   a codec that is no AutoencoderKL one like `qwen_vae.py`, its original names in `layouts/` (`load_vae` takes
+   another class with the same names). `t5_text.load_tokenizer` reads the tokenizer of any of them.
 5. `tests/tiny_families/NAME.py`: a random base of few numbers, most of them in its blocks; the velocity of
    one sample, written with nothing but the pipeline's own pieces; `original` gives its tensors the original's
-   names; `codec_tensors(folder)` where single files of the codec are not latent diffusion's. Its name goes
-   into `FLOW` and `ORIGINAL` of tests/tiny_kit.py, a fixture `tiny_NAME` into tests/conftest.py.
-   A second model of other inputs is a flag of `make` and `pipeline`, and a row in `VARIANTS`.
-6. `presets/NAME*.toml` with their sources, of which `loratui new` takes `NAME-character`; a line in README's
-   table of families, one in CHANGELOG.md, and `make pictures` for the table of presets.
+   names; `codec_tensors(folder)` where single files of the codec are not latent diffusion's; `VARIANTS` names
+   flags of `make` and `pipeline` for a second model of other inputs. The fixture `tiny_NAME` is there by it.
+6. `presets/NAME*.toml` with their sources, of which `loratui new` takes `NAME-character`; for distilled bases
+   `NAME-turbo...`. A line in README's table of families, one in CHANGELOG.md, and `make pictures` for the
+   table of presets.
 
-Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume and keys, and
-tests/unit/test_families_flow_files.py the files. See `families/sd3.py` for a whole one, and
-`families/qwen.py` for one with a codec and a text encoder of its own, `families/zimage.py` for one that
-takes lists and the hidden states of a language model.
+Then `pytest tests/contract -k NAME` proves the maths, learning, samples, resume and keys,
+tests/unit/test_families_flow_files.py the files, and tests/contract/test_one_file_a_family.py that nothing
+else has to know of it. See `sd3.py` for a whole one, and `qwen.py` for one with a codec and a text encoder of
+its own.
 
 The trainer calls, in this order: `load` once; `encode_pictures` and `encode_captions` while the caches fill,
 each under no_grad, for what is not in them yet; `target_modules` and `kohya_name` when the network is put
@@ -44,6 +42,52 @@ fail there (and wait for the device elsewhere): decide by shapes, or ask `origin
 Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, D features.
 """
 
+# /// family
+# title = "Template"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 28
+# notes = "rectified flow, T5 alone"
+# flow = true
+# patch = 2
+# files = "peft"
+# networks = ["lora"]
+# trains_text = false
+# pipelines = ["TemplatePipeline"]
+# marks = ["blocks.0.attn.qkv.weight"]
+# parameters = 6_000_000_000
+# others = 4_800_000_000
+#
+# [layers]
+# attention = [".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0"]
+# mlp = [".ff.net.0.proj", ".ff.net.2"]
+# more = [".norm1.linear"]
+#
+# [names]
+# blocks = { transformer_blocks = 28 }
+# forms = { diffusers = ["peft", "kohya"], comfyui = ["peft", "original", "kohya"] }
+# table = """
+# transformer_blocks.{n}.attn.to_q     blocks.{n}.attn.qkv  0/3
+# transformer_blocks.{n}.attn.to_k     blocks.{n}.attn.qkv  1/3
+# transformer_blocks.{n}.attn.to_v     blocks.{n}.attn.qkv  2/3
+# transformer_blocks.{n}.attn.to_out.0 blocks.{n}.attn.proj
+# transformer_blocks.{n}.ff.net.0.proj blocks.{n}.mlp.0
+# transformer_blocks.{n}.ff.net.2      blocks.{n}.mlp.2
+# transformer_blocks.{n}.norm1.linear  blocks.{n}.mod
+# """
+#
+# [configs]
+# model_index = '''
+# {"_class_name": "TemplatePipeline"}
+# '''
+# scheduler = '''
+# {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+# '''
+# vae = '''
+# {"_class_name": "AutoencoderKL", "latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.1159}
+# '''
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -56,12 +100,12 @@ from torch import Tensor, nn
 from loratui.families import clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity
+from loratui.families.loading import identity
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 
-MARK = "double_blocks.0.img_attn.qkv.weight"
+MARK = "blocks.0.attn.qkv.weight"
 """A tensor of the original layout; the prefix of a single file is found by it."""
 TEXT = t5_text.part("text_encoder", "tokenizer")
 """What `sources` looks for: a folder of the base, or what `model.text` names. Language models (Qwen3,
@@ -94,12 +138,14 @@ class Template:
         Out: everything frozen, in eval mode, on the CPU; codec in fp32; text encoders not read yet.
         """
         kind: Any = None  # diffusers' class of the transformer
-        # Out of diffusers.loaders.single_file_utils, or `original.by_names` as in flux.py.
+        # Out of diffusers.loaders.single_file_utils, or `original.by_names`.
         convert: Any = None
         denoiser, base_hash, scheduler = original.transformer(
-            base, kind, MARK, infer, convert, dtype, CONFIGS / self.name
+            base, kind, MARK, infer, convert, dtype, self.name
         )
-        codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / self.name)
+        codec, vae_identity = load_vae(
+            vae or (base / "vae" if base.is_dir() else base), row_of(self.name).packaged("vae")
+        )
         place, folder = sources.find(TEXT, base, text)
         return Parts(
             denoiser=denoiser,
@@ -122,7 +168,7 @@ class Template:
 
         Out: mean and deviation of the latents [B, C, H, W], scaled and shifted so that they have a deviation
         of about 1: x_0 of the flow. Not packed: masks and noise lie over H and W. What is normalised by the
-        place in a patch (flux2.py) is so for odd sides, too.
+        place in a patch is so for odd sides, too.
         """
         return clip_unet.encode_pictures(parts, pixels_BCHW)
 
@@ -196,8 +242,7 @@ class Template:
 
         A gradient must reach each of them: see `idle`.
         """
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target], spec.idle)
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

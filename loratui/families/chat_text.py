@@ -1,7 +1,7 @@
 """Language models as text encoders: hidden states of some of their layers, side by side.
 
-FLUX.2 takes three layers of Qwen3 (Yang et al. 2025, arXiv:2505.09388) or of Mistral Small 3, Z-Image the
-last but one of Qwen3. What lies behind the last layer taken is not read; nor are a vision tower and the head.
+Families take several layers of Qwen3 (Yang et al. 2025, arXiv:2505.09388) or of Mistral Small 3, or the last
+but one. What lies behind the last layer taken is not read; nor are a vision tower and the head.
 """
 
 from __future__ import annotations

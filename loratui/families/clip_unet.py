@@ -86,16 +86,23 @@ def load_single(
     if "ztsnr" in shapes:  # the mark that fine-tunes with a zero terminal SNR carry
         scheduler["rescale_betas_zero_snr"] = True
     return _parts(
-        unet, load_vae(vae or base, folder), texts, scheduler, prediction, identity([base], unet_config)
+        unet,
+        load_vae(vae or base, read_json(folder / "vae" / "config.json")),
+        texts,
+        scheduler,
+        prediction,
+        identity([base], unet_config),
     )
 
 
-def load_vae(source: Path, configs: Path | None = None, kind: Any = AutoencoderKL) -> tuple[Any, str]:
+def load_vae(
+    source: Path, packaged: dict[str, Any] | None = None, kind: Any = AutoencoderKL
+) -> tuple[Any, str]:
     """A KL codec in fp32 from a diffusers folder or an original-layout file (of a codec or a whole base).
 
     Args:
         source: the folder or the file.
-        configs: the family's packaged settings, for files.
+        packaged: the family's settings of the codec, for what a file does not tell; SD1.x's by default.
         kind: diffusers' class.
 
     Returns:
@@ -110,7 +117,7 @@ def load_vae(source: Path, configs: Path | None = None, kind: Any = AutoencoderK
     found = check_header(source).tensors
     prefix = ldm.VAE_PREFIX if any(name.startswith(ldm.VAE_PREFIX) for name in found) else ""
     shapes = {_outside(n[len(prefix) :]): info.shape for n, info in found.items() if n.startswith(prefix)}
-    config = infer_vae(shapes, read_json((configs or CONFIGS / "sd15") / "vae" / "config.json"))
+    config = infer_vae(shapes, packaged or read_json(CONFIGS / "sd15" / "vae" / "config.json"))
     modules = ldm.vae_modules(config)
     names = _meta_names(lambda: kind.from_config(config))
     stored = {_outside(n): tensor for n, tensor in read_tensors([source], prefix).items()}
@@ -122,7 +129,7 @@ def load_vae(source: Path, configs: Path | None = None, kind: Any = AutoencoderK
 
 
 def _outside(name: str) -> str:
-    """FLUX.2's original has these two within encoder and decoder."""
+    """Some originals have these two within encoder and decoder."""
     for side, layer in (("encoder", "quant_conv."), ("decoder", "post_quant_conv.")):
         name = name.removeprefix(f"{side}.") if name.startswith(f"{side}.{layer}") else name
     return name
@@ -248,13 +255,13 @@ def infer_vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
         )
     layers = 1 + max(int(n.split(".")[4]) for n in shapes if n.startswith("encoder.down.0.block."))
     plain: dict[str, Any] = {}
-    if "post_quant_conv.weight" not in shapes:  # SD3's and FLUX.1's
+    if "post_quant_conv.weight" not in shapes:  # codecs with a shift have none
         plain = {"use_quant_conv": False, "use_post_quant_conv": False}
     widths = [
         [shapes[f"{side}.{n}.block.0.conv1.weight"][0] for n in range(levels)]
         for side in ("encoder.down", "decoder.up")
     ]
-    if widths[0] != widths[1]:  # FLUX.2's small decoder
+    if widths[0] != widths[1]:  # a small decoder
         plain["decoder_block_out_channels"] = widths[1]
     return (
         config

@@ -78,17 +78,7 @@ def detect(path: Path) -> Detected:
         return refused("unreadable", error.message, error.advice)
 
 
-_OTHER_PIPELINES = {
-    "StableDiffusion3": "Stable Diffusion 3",
-    "Flux": "FLUX",
-    "QwenImageEdit": "Qwen-Image-Edit",
-    "QwenImage": "Qwen-Image (another kind of it)",
-    "ZImage": "Z-Image (another kind of it)",
-    "Chroma": "Chroma",
-    "PixArt": "PixArt",
-    "Kandinsky": "Kandinsky",
-    "WuerstchenP": "Wuerstchen",
-}
+_OTHER_PIPELINES = {"PixArt": "PixArt", "Kandinsky": "Kandinsky", "WuerstchenP": "Wuerstchen"}
 
 
 def _detect_folder(path: Path) -> Detected:
@@ -103,6 +93,11 @@ def _detect_folder(path: Path) -> Detected:
     row = marks.of_pipeline(pipeline)
     if row is not None:
         return marks.detect_folder(path, row)
+    kin = marks.kin_of_pipeline(pipeline)
+    if kin is not None:
+        what = f"{kin.title} (another kind of it)"
+        message = f"{path} is another kind of {kin.title} ({pipeline})."
+        return refused("other-family", message, _SUPPORTED, what, "diffusers")
     for start, title in _OTHER_PIPELINES.items():
         if pipeline.startswith(start):
             return refused("other-family", f"{path} is a {title} model.", _SUPPORTED, title, "diffusers")
@@ -264,10 +259,9 @@ def _other_file(names: dict[str, Any], header: Header) -> str:
 
     if holds("conditioner.embedders.0.model.") and not holds("conditioner.embedders.1."):
         return _REFINER
-    if holds("model.diffusion_model.joint_blocks.") or holds("joint_blocks."):
-        return "a Stable Diffusion 3 model"
-    if holds("model.diffusion_model.double_blocks.") or holds("double_blocks."):
-        return "a FLUX model"
+    kin = marks.kin_of_file(header)
+    if kin:
+        return f"a model with the blocks of {' or '.join(row.title for row in kin)}"
     if holds("transformer_blocks.") or holds("model.diffusion_model.transformer_blocks."):
         return "a diffusion transformer"
     if holds("lora_unet_") or holds("lora_te") or any(".lora_A." in n or ".lora_down." in n for n in names):

@@ -6,6 +6,109 @@ with the timestep, and dev is distilled from guidance, whose value is one more i
 samples what the settings say. LoRA files name the original's fused matrices, whose parts share their A here.
 """
 
+# /// family
+# title = "FLUX.1"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 57
+# notes = "rectified flow; dev is told a guidance; schnell is made for 4 steps, which training undoes"
+# flow = true
+# patch = 2
+# networks = ["lora"]
+# pipelines = ["FluxPipeline"]
+# marks = [
+#     "double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_mod.lin.weight",
+#     "vector_in.in_layer.weight",
+# ]
+# distilled = "schnell"
+# parameters = 11_901_408_320
+# others = 4_970_000_000
+#
+# [layers]
+# # in the original, q, k, v and the MLP of a single block are one matrix: they are trained as one
+# attention = [
+#     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",
+#     ".attn.add_v_proj", ".attn.to_add_out", ".proj_mlp", ".proj_out",
+# ]
+# mlp = [".ff.net.0.proj", ".ff.net.2", ".ff_context.net.0.proj", ".ff_context.net.2"]
+# more = [".norm1.linear", ".norm1_context.linear", ".norm.linear"]
+#
+# [names]
+# blocks = { transformer_blocks = 19, single_transformer_blocks = 38 }
+# forms = { diffusers = ["peft", "kohya"], comfyui = ["peft", "original", "kohya"] }
+# mlp_ratios = [4, 7] # those of single blocks with q, k and v
+# table = """
+# transformer_blocks.{n}.attn.to_q             double_blocks.{n}.img_attn.qkv   0/3
+# transformer_blocks.{n}.attn.to_k             double_blocks.{n}.img_attn.qkv   1/3
+# transformer_blocks.{n}.attn.to_v             double_blocks.{n}.img_attn.qkv   2/3
+# transformer_blocks.{n}.attn.to_out.0         double_blocks.{n}.img_attn.proj
+# transformer_blocks.{n}.attn.add_q_proj       double_blocks.{n}.txt_attn.qkv   0/3
+# transformer_blocks.{n}.attn.add_k_proj       double_blocks.{n}.txt_attn.qkv   1/3
+# transformer_blocks.{n}.attn.add_v_proj       double_blocks.{n}.txt_attn.qkv   2/3
+# transformer_blocks.{n}.attn.to_add_out       double_blocks.{n}.txt_attn.proj
+# transformer_blocks.{n}.ff.net.0.proj         double_blocks.{n}.img_mlp.0
+# transformer_blocks.{n}.ff.net.2              double_blocks.{n}.img_mlp.2
+# transformer_blocks.{n}.ff_context.net.0.proj double_blocks.{n}.txt_mlp.0
+# transformer_blocks.{n}.ff_context.net.2      double_blocks.{n}.txt_mlp.2
+# transformer_blocks.{n}.norm1.linear          double_blocks.{n}.img_mod.lin
+# transformer_blocks.{n}.norm1_context.linear  double_blocks.{n}.txt_mod.lin
+# single_transformer_blocks.{n}.attn.to_q      single_blocks.{n}.linear1        0/4
+# single_transformer_blocks.{n}.attn.to_k      single_blocks.{n}.linear1        1/4
+# single_transformer_blocks.{n}.attn.to_v      single_blocks.{n}.linear1        2/4
+# single_transformer_blocks.{n}.proj_mlp       single_blocks.{n}.linear1        3/4
+# single_transformer_blocks.{n}.proj_out       single_blocks.{n}.linear2
+# single_transformer_blocks.{n}.norm.linear    single_blocks.{n}.modulation.lin
+# """
+#
+# [configs]
+# model_index = '''
+# {
+#   "_class_name": "FluxPipeline",
+#   "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+#   "text_encoder": ["transformers", "CLIPTextModel"],
+#   "text_encoder_2": ["transformers", "T5EncoderModel"],
+#   "tokenizer": ["transformers", "CLIPTokenizer"],
+#   "tokenizer_2": ["transformers", "T5TokenizerFast"],
+#   "transformer": ["diffusers", "FluxTransformer2DModel"],
+#   "vae": ["diffusers", "AutoencoderKL"]
+# }
+# '''
+# scheduler = '''
+# {
+#   "_class_name": "FlowMatchEulerDiscreteScheduler",
+#   "base_image_seq_len": 256,
+#   "base_shift": 0.5,
+#   "max_image_seq_len": 4096,
+#   "max_shift": 1.15,
+#   "num_train_timesteps": 1000,
+#   "shift": 3.0,
+#   "use_dynamic_shifting": true
+# }
+# '''
+# vae = '''
+# {
+#   "_class_name": "AutoencoderKL",
+#   "act_fn": "silu",
+#   "block_out_channels": [128, 256, 512, 512],
+#   "down_block_types": [
+#     "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"
+#   ],
+#   "force_upcast": true,
+#   "in_channels": 3,
+#   "latent_channels": 16,
+#   "layers_per_block": 2,
+#   "norm_num_groups": 32,
+#   "out_channels": 3,
+#   "sample_size": 1024,
+#   "scaling_factor": 0.3611,
+#   "shift_factor": 0.1159,
+#   "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+#   "use_post_quant_conv": false,
+#   "use_quant_conv": false
+# }
+# '''
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,10 +123,10 @@ from loratui.families import clip_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import UNET_KEY, load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
-from loratui.families.loading import CONFIGS, identity
+from loratui.families.loading import identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 from loratui.weights.layouts import Names, names_of
 
 MARK = "double_blocks.0.img_attn.qkv.weight"
@@ -43,11 +146,13 @@ class Flux1:
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoders from elsewhere where it has none."""
         denoiser, base_hash, scheduler = original.transformer(
-            base, FluxTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "flux"
+            base, FluxTransformer2DModel, MARK, infer, convert, dtype, self.name
         )
         if not base.is_dir() and not denoiser.config.guidance_embeds:  # schnell
             scheduler |= {"use_dynamic_shifting": False, "shift": 1.0}
-        codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "flux")
+        codec, vae_identity = load_vae(
+            vae or (base / "vae" if base.is_dir() else base), row_of(self.name).packaged("vae")
+        )
         loaders, tokenizers, identities = clip_text.load_parts([CLIP], base, text, projected=False)
         place, folder = sources.find(T5, base, text)
         return Parts(
@@ -144,8 +249,7 @@ class Flux1:
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of double and single blocks."""
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target])
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

@@ -7,6 +7,101 @@ attends to its filling. Latents are normalised by the codec's batch statistics, 
 a patch of 2 x 2, the size of a token.
 """
 
+# /// family
+# title = "FLUX.2"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 25
+# notes = """rectified flow; of klein (Qwen3) train the base, not the one distilled to 4 steps; dev \
+#   (Mistral) is told a guidance"""
+# flow = true
+# patch = 2
+# networks = ["lora"]
+# trains_text = false
+# pipelines = ["Flux2KleinPipeline", "Flux2Pipeline"]
+# marks = ["double_blocks.0.img_attn.qkv.weight", "double_stream_modulation_img.lin.weight"]
+# distilled = "klein(?!.*base)"
+# parameters = 3_875_544_576
+# others = 3_198_000_000
+# larger = { dev = 20_000_000_000 } # klein has 4 or 9 billion numbers, dev 32
+#
+# [layers]
+# attention = [
+#     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",
+#     ".attn.add_v_proj", ".attn.to_add_out", ".attn.to_qkv_mlp_proj", ".attn.to_out",
+# ]
+# mlp = [".ff.linear_in", ".ff.linear_out", ".ff_context.linear_in", ".ff_context.linear_out"]
+#
+# [names]
+# blocks = { transformer_blocks = 8, single_transformer_blocks = 48 }
+# forms = { diffusers = ["peft", "prefixed", "original", "kohya"], comfyui = ["peft", "original", "kohya"] }
+# mlp_ratios = [6, 9] # gated; those of single blocks with q, k and v
+# table = """
+# transformer_blocks.{n}.attn.to_q                   double_blocks.{n}.img_attn.qkv  0/3
+# transformer_blocks.{n}.attn.to_k                   double_blocks.{n}.img_attn.qkv  1/3
+# transformer_blocks.{n}.attn.to_v                   double_blocks.{n}.img_attn.qkv  2/3
+# transformer_blocks.{n}.attn.to_out.0               double_blocks.{n}.img_attn.proj
+# transformer_blocks.{n}.attn.add_q_proj             double_blocks.{n}.txt_attn.qkv  0/3
+# transformer_blocks.{n}.attn.add_k_proj             double_blocks.{n}.txt_attn.qkv  1/3
+# transformer_blocks.{n}.attn.add_v_proj             double_blocks.{n}.txt_attn.qkv  2/3
+# transformer_blocks.{n}.attn.to_add_out             double_blocks.{n}.txt_attn.proj
+# transformer_blocks.{n}.ff.linear_in                double_blocks.{n}.img_mlp.0
+# transformer_blocks.{n}.ff.linear_out               double_blocks.{n}.img_mlp.2
+# transformer_blocks.{n}.ff_context.linear_in        double_blocks.{n}.txt_mlp.0
+# transformer_blocks.{n}.ff_context.linear_out       double_blocks.{n}.txt_mlp.2
+# single_transformer_blocks.{n}.attn.to_qkv_mlp_proj single_blocks.{n}.linear1
+# single_transformer_blocks.{n}.attn.to_out          single_blocks.{n}.linear2
+# """
+#
+# [configs]
+# model_index = '''
+# {
+#   "_class_name": "Flux2KleinPipeline",
+#   "is_distilled": false,
+#   "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+#   "text_encoder": ["transformers", "Qwen3ForCausalLM"],
+#   "tokenizer": ["transformers", "Qwen2TokenizerFast"],
+#   "transformer": ["diffusers", "Flux2Transformer2DModel"],
+#   "vae": ["diffusers", "AutoencoderKLFlux2"]
+# }
+# '''
+# scheduler = '''
+# {
+#   "_class_name": "FlowMatchEulerDiscreteScheduler",
+#   "base_image_seq_len": 256,
+#   "base_shift": 0.5,
+#   "max_image_seq_len": 4096,
+#   "max_shift": 1.15,
+#   "num_train_timesteps": 1000,
+#   "shift": 3.0,
+#   "use_dynamic_shifting": true
+# }
+# '''
+# vae = '''
+# {
+#   "_class_name": "AutoencoderKLFlux2",
+#   "act_fn": "silu",
+#   "batch_norm_eps": 0.0001,
+#   "batch_norm_momentum": 0.1,
+#   "block_out_channels": [128, 256, 512, 512],
+#   "down_block_types": [
+#     "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"
+#   ],
+#   "in_channels": 3,
+#   "latent_channels": 32,
+#   "layers_per_block": 2,
+#   "mid_block_add_attention": true,
+#   "norm_num_groups": 32,
+#   "out_channels": 3,
+#   "patch_size": [2, 2],
+#   "sample_size": 1024,
+#   "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+#   "use_post_quant_conv": true,
+#   "use_quant_conv": true
+# }
+# '''
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -25,10 +120,10 @@ from loratui.families.clip_unet import UNET_KEY, load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as packing
 from loratui.families.layouts import flux2 as layout
-from loratui.families.loading import CONFIGS, identity, read_json
+from loratui.families.loading import identity, read_json
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 from loratui.weights.layouts import Names, names_of
 
 MARK = "double_stream_modulation_img.lin.weight"
@@ -49,12 +144,14 @@ class Flux2:
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
         denoiser, base_hash, scheduler = original.transformer(
-            base, Flux2Transformer2DModel, MARK, infer, convert, dtype, CONFIGS / "flux2"
+            base, Flux2Transformer2DModel, MARK, infer, convert, dtype, self.name
         )
         index = read_json(base / "model_index.json") if base.is_dir() else {}
         distilled = bool(index.get("is_distilled"))
         codec, vae_identity = load_vae(
-            vae or (base / "vae" if base.is_dir() else base), CONFIGS / "flux2", AutoencoderKLFlux2
+            vae or (base / "vae" if base.is_dir() else base),
+            row_of(self.name).packaged("vae"),
+            AutoencoderKLFlux2,
         )
         chat = MISTRAL if denoiser.config.guidance_embeds else QWEN3
         place, folder = sources.find(chat.part, base, text)
@@ -158,8 +255,7 @@ class Flux2:
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of double and single blocks; `full` has no more, as modulations are outside of blocks."""
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target])
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

@@ -8,6 +8,7 @@ from loratui.errors import BaseModelError, Problem
 from loratui.families.detected import Detected, component, count, json_of, refused
 from loratui.families.spec import FAMILIES, FamilySpec
 from loratui.weights.header import Header
+from loratui.weights.layouts import own_blocks
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _VAE = ("first_stage_model.", "vae.")
@@ -28,6 +29,24 @@ def of_file(header: Header) -> FamilySpec | None:
             if marked and not any(prefix + mark in names for mark in row.unlike):
                 return row
     return None
+
+
+def kin_of_pipeline(name: str) -> FamilySpec | None:
+    """The family whose pipeline's name this one's begins with: it is of another kind of it, such as edits."""
+    starts = {min(row.pipelines, key=len).removesuffix("Pipeline"): row for row in FAMILIES if row.pipelines}
+    begun = [start for start in starts if name.startswith(start)]
+    return starts[max(begun, key=len)] if begun else None
+
+
+def kin_of_file(header: Header) -> list[FamilySpec]:
+    """The families whose blocks a file has under names that only the original has."""
+    found = []
+    for row in FAMILIES:
+        blocks = own_blocks(row.name) if row.names is not None else ()
+        starts = tuple(f"{prefix}{block}." for prefix in PREFIXES for block in blocks)
+        if any(name.startswith(starts) for name in header.tensors):
+            found.append(row)
+    return found
 
 
 def detect_folder(path: Path, row: FamilySpec) -> Detected:
@@ -51,9 +70,11 @@ def detect_folder(path: Path, row: FamilySpec) -> Detected:
         problems.append(_lacks(path, "text"))
     if not (path / "scheduler" / "scheduler_config.json").is_file():
         return refused("incomplete", f"{path / 'scheduler'} is missing.", "Download the base model again.")
-    halvings = len(config.get("block_out_channels") or (0,) * 4) - 1
-    if "temperal_downsample" in config:  # of codecs that are those of video models
-        halvings = len(config["temperal_downsample"])
+    factor = row.latent_factor
+    if "block_out_channels" in config:
+        factor = 2 ** (len(config["block_out_channels"]) - 1)
+    elif "temperal_downsample" in config:  # of codecs that are those of video models
+        factor = 2 ** len(config["temperal_downsample"])
     return Detected(
         family=row.name,
         layout="diffusers",
@@ -62,7 +83,7 @@ def detect_folder(path: Path, row: FamilySpec) -> Detected:
         problems=tuple(dict.fromkeys(problems)),
         parameters=sum(count(h, "") for h in headers["transformer"]),
         bytes=sum(h.size for found in headers.values() for h in found),
-        latent_factor=2**halvings,
+        latent_factor=factor,
         what=row.title,
     )
 

@@ -29,6 +29,7 @@ from loratui.families.loading import (
 )
 from loratui.families.protocol import Condition, Parts
 from loratui.families.sources import Place
+from loratui.families.spec import row_of
 from loratui.weights.layouts import Part, true_counts
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -76,7 +77,7 @@ def small_or_bf16(tensors: Tensors) -> torch.dtype:
 
 def transformer(
     base: Path, kind: Any, mark: str, infer: Callable[[Tensors], dict[str, Any]],
-    convert: Callable[[Tensors, Shapes], Tensors], dtype: torch.dtype, settings: Path,
+    convert: Callable[[Tensors, Shapes], Tensors], dtype: torch.dtype, family: str,
 ) -> tuple[Any, str, dict[str, Any]]:  # fmt: skip
     """The transformer of a diffusers folder or of a file, its content hash, and its scheduler's settings.
 
@@ -87,17 +88,16 @@ def transformer(
         infer: settings from the tensors.
         convert: from the original's names to diffusers'.
         dtype: what it is held in.
-        settings: the family's packaged folder, for what a file does not tell.
+        family: whose packaged settings of the scheduler say what a file does not tell.
 
     Raises:
         BaseModelError: something is missing or does not fit.
     """
     if base.is_dir():
         module, content = transformer_from_folder(base, kind, dtype)
-    else:
-        module, content = transformer_from_file(base, kind, mark, infer, convert, dtype)
-        base = settings
-    return module, content, read_json(base / "scheduler" / "scheduler_config.json")
+        return module, content, read_json(base / "scheduler" / "scheduler_config.json")
+    module, content = transformer_from_file(base, kind, mark, infer, convert, dtype)
+    return module, content, row_of(family).packaged("scheduler")
 
 
 def transformer_from_folder(base: Path, kind: Any, dtype: torch.dtype) -> tuple[Any, str]:

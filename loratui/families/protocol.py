@@ -1,7 +1,7 @@
 """The handful of questions a model family answers; the training loop asks nothing else of it.
 
 A family is one module with a `FAMILY` object that satisfies `Family`. To add one: copy
-`families/_template.py`, which says when each method is called, and add a row to `families.spec.FAMILIES`; the
+`families/_template.py`, which says when each method is called, and add its name to `families.spec.NAMES`; the
 contract tests then run on it by themselves.
 
 Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, D features.

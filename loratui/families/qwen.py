@@ -5,6 +5,101 @@ encoder's states of that message are cut off. Text is attended to without its fi
 the picture's. The codec is that of a video model. Samples use a negative prompt, a space where there is none.
 """
 
+# /// family
+# title = "Qwen-Image"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 60
+# notes = "rectified flow; Qwen2.5-VL alone, a negative prompt; its edit models are another family"
+# flow = true
+# patch = 2
+# files = "peft"
+# networks = ["lora"]
+# trains_text = false
+# pipelines = ["QwenImagePipeline"]
+# marks = ["transformer_blocks.0.img_mod.1.weight", "txt_norm.weight", "img_in.weight"]
+# # of the edit model 2511 and of the layered one
+# unlike = ["__index_timestep_zero__", "time_text_embed.addition_t_embedding.weight"]
+# # the last block's text is not read any more
+# idle = [".attn.add_q_proj", ".attn.to_add_out", ".txt_mlp.net.0.proj", ".txt_mlp.net.2"]
+# parameters = 20_430_401_088
+# others = 8_420_000_000
+#
+# [layers]
+# attention = [
+#     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",
+#     ".attn.add_v_proj", ".attn.to_add_out",
+# ]
+# mlp = [".img_mlp.net.0.proj", ".img_mlp.net.2", ".txt_mlp.net.0.proj", ".txt_mlp.net.2"]
+# more = [".img_mod.1", ".txt_mod.1"]
+#
+# [names]
+# blocks = { transformer_blocks = 60 }
+# forms = { diffusers = ["peft", "original", "kohya"], comfyui = ["peft", "original", "kohya"] }
+# table = """
+# transformer_blocks.{n}.attn.to_q          transformer_blocks.{n}.attn.to_q
+# transformer_blocks.{n}.attn.to_k          transformer_blocks.{n}.attn.to_k
+# transformer_blocks.{n}.attn.to_v          transformer_blocks.{n}.attn.to_v
+# transformer_blocks.{n}.attn.to_out.0      transformer_blocks.{n}.attn.to_out.0
+# transformer_blocks.{n}.attn.add_q_proj    transformer_blocks.{n}.attn.add_q_proj
+# transformer_blocks.{n}.attn.add_k_proj    transformer_blocks.{n}.attn.add_k_proj
+# transformer_blocks.{n}.attn.add_v_proj    transformer_blocks.{n}.attn.add_v_proj
+# transformer_blocks.{n}.attn.to_add_out    transformer_blocks.{n}.attn.to_add_out
+# transformer_blocks.{n}.img_mlp.net.0.proj transformer_blocks.{n}.img_mlp.net.0.proj
+# transformer_blocks.{n}.img_mlp.net.2      transformer_blocks.{n}.img_mlp.net.2
+# transformer_blocks.{n}.txt_mlp.net.0.proj transformer_blocks.{n}.txt_mlp.net.0.proj
+# transformer_blocks.{n}.txt_mlp.net.2      transformer_blocks.{n}.txt_mlp.net.2
+# transformer_blocks.{n}.img_mod.1          transformer_blocks.{n}.img_mod.1
+# transformer_blocks.{n}.txt_mod.1          transformer_blocks.{n}.txt_mod.1
+# """
+#
+# [configs]
+# model_index = '''
+# {
+#   "_class_name": "QwenImagePipeline",
+#   "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+#   "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
+#   "tokenizer": ["transformers", "Qwen2Tokenizer"],
+#   "transformer": ["diffusers", "QwenImageTransformer2DModel"],
+#   "vae": ["diffusers", "AutoencoderKLQwenImage"]
+# }
+# '''
+# scheduler = '''
+# {
+#   "_class_name": "FlowMatchEulerDiscreteScheduler",
+#   "base_image_seq_len": 256,
+#   "base_shift": 0.5,
+#   "max_image_seq_len": 8192,
+#   "max_shift": 0.9,
+#   "num_train_timesteps": 1000,
+#   "shift": 1.0,
+#   "shift_terminal": 0.02,
+#   "time_shift_type": "exponential",
+#   "use_dynamic_shifting": true
+# }
+# '''
+# vae = '''
+# {
+#   "_class_name": "AutoencoderKLQwenImage",
+#   "attn_scales": [],
+#   "base_dim": 96,
+#   "dim_mult": [1, 2, 4, 4],
+#   "dropout": 0.0,
+#   "latents_mean": [
+#     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+#     0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921
+#   ],
+#   "latents_std": [
+#     2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+#     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.916
+#   ],
+#   "num_res_blocks": 2,
+#   "temperal_downsample": [false, true, true],
+#   "z_dim": 16
+# }
+# '''
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,10 +113,10 @@ from torch import Tensor, nn
 from loratui.families import original, qwen_text, qwen_vae, sources, t5_text
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
-from loratui.families.loading import CONFIGS, identity
+from loratui.families.loading import identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size, stack
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 
 MARK = "transformer_blocks.0.img_mod.1.weight"
 TEXT = qwen_text.part("text_encoder", "tokenizer")
@@ -48,10 +143,10 @@ class QwenImage:
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoder and codec from elsewhere where it has none."""
         denoiser, base_hash, scheduler = original.transformer(
-            base, QwenImageTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "qwen"
+            base, QwenImageTransformer2DModel, MARK, infer, convert, dtype, self.name
         )
         place = vae or (base / "vae" if base.is_dir() else base)
-        codec, vae_identity = qwen_vae.load_vae(place, CONFIGS / "qwen")
+        codec, vae_identity = qwen_vae.load_vae(place, row_of(self.name).packaged("vae"))
         encoder, folder = sources.find(TEXT, base, text)
         return Parts(
             denoiser=denoiser,
@@ -144,8 +239,7 @@ class QwenImage:
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of the blocks; in the last one none that only the text's way out of it would pass."""
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target], spec.idle)
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

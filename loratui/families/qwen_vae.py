@@ -28,12 +28,12 @@ from loratui.families.protocol import Parts
 PREFIXES = ("first_stage_model.", "vae.", "")
 
 
-def load_vae(source: Path, configs: Path) -> tuple[AutoencoderKLQwenImage, str]:
+def load_vae(source: Path, packaged: dict[str, Any]) -> tuple[AutoencoderKLQwenImage, str]:
     """The codec in fp32 from a diffusers folder or an original-layout file (of a codec or a whole base).
 
     Args:
         source: the folder or file.
-        configs: packaged settings of the family.
+        packaged: the family's settings of the codec, for what a file does not tell.
 
     Returns:
         The codec and its content hash.
@@ -58,7 +58,7 @@ def load_vae(source: Path, configs: Path) -> tuple[AutoencoderKLQwenImage, str]:
         )
     shapes = {n[len(prefix) :]: info.shape for n, info in found.items() if n.startswith(prefix)}
     try:
-        config = wan.infer_vae(shapes, read_json(configs / "vae" / "config.json"))
+        config = wan.infer_vae(shapes, packaged)
         modules = wan.vae_modules(config)
         with torch.device("meta"):
             names = list(AutoencoderKLQwenImage.from_config(config).state_dict())

@@ -1,5 +1,13 @@
 """Stable Diffusion 1.x: epsilon prediction, CLIP ViT-L/14, 512 px (Rombach et al. 2022, arXiv:2112.10752)."""
 
+# /// family
+# title = "Stable Diffusion 1.x"
+# resolution = 512
+# latent_factor = 8
+# blocks = 38
+# notes = "epsilon, CLIP ViT-L/14"
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence

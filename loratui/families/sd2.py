@@ -1,5 +1,13 @@
 """Stable Diffusion 2.x: v- or epsilon prediction, OpenCLIP ViT-H/14 without its last layer, 768 or 512 px."""
 
+# /// family
+# title = "Stable Diffusion 2.x"
+# resolution = 768
+# latent_factor = 8
+# blocks = 38
+# notes = "v-prediction at 768 px, OpenCLIP ViT-H/14"
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -6,6 +6,98 @@ and behind them T5's; the pooled outputs of both CLIPs go with the timestep. Bas
 place, as they do when they sample.
 """
 
+# /// family
+# title = "Stable Diffusion 3 and 3.5"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 24
+# notes = "rectified flow; CLIP-L, CLIP-G and T5, without T5 where the base has none"
+# flow = true
+# patch = 2
+# files = "peft"
+# networks = ["lora"]
+# trains_text = false
+# pipelines = ["StableDiffusion3Pipeline"]
+# marks = ["joint_blocks.0.x_block.attn.qkv.weight", "y_embedder.mlp.0.weight"]
+# parameters = 2_028_328_000
+# others = 5_700_000_000
+#
+# [layers]
+# attention = [
+#     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",
+#     ".attn.add_v_proj", ".attn.to_add_out", ".attn2.to_q", ".attn2.to_k", ".attn2.to_v",
+#     ".attn2.to_out.0",
+# ]
+# mlp = [".ff.net.0.proj", ".ff.net.2", ".ff_context.net.0.proj", ".ff_context.net.2"]
+# more = [".norm1.linear", ".norm1_context.linear"]
+#
+# [names]
+# blocks = { transformer_blocks = 38 }
+# forms = { diffusers = ["peft"], comfyui = ["peft", "original", "kohya"] }
+# turned = "norm1_context.linear"
+# table = """
+# transformer_blocks.{n}.attn.to_q             joint_blocks.{n}.x_block.attn.qkv                 0/3
+# transformer_blocks.{n}.attn.to_k             joint_blocks.{n}.x_block.attn.qkv                 1/3
+# transformer_blocks.{n}.attn.to_v             joint_blocks.{n}.x_block.attn.qkv                 2/3
+# transformer_blocks.{n}.attn.to_out.0         joint_blocks.{n}.x_block.attn.proj
+# transformer_blocks.{n}.attn.add_q_proj       joint_blocks.{n}.context_block.attn.qkv           0/3
+# transformer_blocks.{n}.attn.add_k_proj       joint_blocks.{n}.context_block.attn.qkv           1/3
+# transformer_blocks.{n}.attn.add_v_proj       joint_blocks.{n}.context_block.attn.qkv           2/3
+# transformer_blocks.{n}.attn.to_add_out       joint_blocks.{n}.context_block.attn.proj
+# transformer_blocks.{n}.attn2.to_q            joint_blocks.{n}.x_block.attn2.qkv                0/3
+# transformer_blocks.{n}.attn2.to_k            joint_blocks.{n}.x_block.attn2.qkv                1/3
+# transformer_blocks.{n}.attn2.to_v            joint_blocks.{n}.x_block.attn2.qkv                2/3
+# transformer_blocks.{n}.attn2.to_out.0        joint_blocks.{n}.x_block.attn2.proj
+# transformer_blocks.{n}.ff.net.0.proj         joint_blocks.{n}.x_block.mlp.fc1
+# transformer_blocks.{n}.ff.net.2              joint_blocks.{n}.x_block.mlp.fc2
+# transformer_blocks.{n}.ff_context.net.0.proj joint_blocks.{n}.context_block.mlp.fc1
+# transformer_blocks.{n}.ff_context.net.2      joint_blocks.{n}.context_block.mlp.fc2
+# transformer_blocks.{n}.norm1.linear          joint_blocks.{n}.x_block.adaLN_modulation.1
+# transformer_blocks.{n}.norm1_context.linear  joint_blocks.{n}.context_block.adaLN_modulation.1
+# """
+#
+# [configs]
+# model_index = '''
+# {
+#   "_class_name": "StableDiffusion3Pipeline",
+#   "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+#   "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+#   "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+#   "text_encoder_3": ["transformers", "T5EncoderModel"],
+#   "tokenizer": ["transformers", "CLIPTokenizer"],
+#   "tokenizer_2": ["transformers", "CLIPTokenizer"],
+#   "tokenizer_3": ["transformers", "T5TokenizerFast"],
+#   "transformer": ["diffusers", "SD3Transformer2DModel"],
+#   "vae": ["diffusers", "AutoencoderKL"]
+# }
+# '''
+# scheduler = '''
+# {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+# '''
+# vae = '''
+# {
+#   "_class_name": "AutoencoderKL",
+#   "act_fn": "silu",
+#   "block_out_channels": [128, 256, 512, 512],
+#   "down_block_types": [
+#     "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"
+#   ],
+#   "force_upcast": true,
+#   "in_channels": 3,
+#   "latent_channels": 16,
+#   "layers_per_block": 2,
+#   "norm_num_groups": 32,
+#   "out_channels": 3,
+#   "sample_size": 1024,
+#   "scaling_factor": 1.5305,
+#   "shift_factor": 0.0609,
+#   "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+#   "use_post_quant_conv": false,
+#   "use_quant_conv": false
+# }
+# '''
+# ///
+
 from __future__ import annotations
 
 import math
@@ -21,10 +113,10 @@ from torch import Tensor, nn
 from loratui.families import clip_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity
+from loratui.families.loading import identity
 from loratui.families.original import Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 
 T5_TOKENS = 256
 CLIPS = (
@@ -48,9 +140,11 @@ class StableDiffusion3:
         denoiser, base_hash, scheduler = original.transformer(
             base, SD3Transformer2DModel, "joint_blocks.0.x_block.attn.qkv.weight", infer,
             lambda tensors, _: convert_sd3_transformer_checkpoint_to_diffusers(tensors), dtype,
-            CONFIGS / "sd3",
+            self.name,
         )  # fmt: skip
-        codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "sd3")
+        codec, vae_identity = load_vae(
+            vae or (base / "vae" if base.is_dir() else base), row_of(self.name).packaged("vae")
+        )
         loaders, tokenizers, identities = clip_text.load_parts(CLIPS, base, text, projected=True)
         place = sources.find_encoder(T5, base, text)
         if place is not None:
@@ -155,8 +249,7 @@ class StableDiffusion3:
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of the joint blocks."""
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target])
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

@@ -5,6 +5,14 @@ encoders, on the second one's pooled output, and on six numbers: the size the pi
 cropped, and the size it is trained at (section 2.2 there).
 """
 
+# /// family
+# title = "Stable Diffusion XL"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 87
+# notes = "epsilon or v-prediction, two text encoders, told of sizes and crops; the refiner is refused"
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """T5 text encoders (Raffel et al. 2020, arXiv:1910.10683): read from folders or files, and from captions to
-features. SD3, FLUX.1 and Chroma condition on its last hidden states.
+features. Families condition on its last hidden states.
 """
 
 from __future__ import annotations

@@ -6,6 +6,103 @@ answers x_0 - eps. Turbo is the same network distilled to 8 steps without guidan
 is trained with an adapter merged in that undoes it first (`model.adapter`), and sampled without.
 """
 
+# /// family
+# title = "Z-Image"
+# resolution = 1024
+# latent_factor = 8
+# blocks = 34
+# notes = """rectified flow, Qwen3, a negative prompt; Turbo is trained with a training adapter \
+#   (model.adapter)"""
+# flow = true
+# patch = 2
+# files = "peft"
+# networks = ["lora"]
+# trains_text = false
+# pipelines = ["ZImagePipeline"]
+# marks = ["layers.0.adaLN_modulation.0.weight", "cap_pad_token", "x_pad_token"]
+# unlike = ["siglip_pad_token"]
+# distilled = "(?<!de)(?<!de[-_ .])turbo"
+# wide = true
+# parameters = 6_154_908_736
+# others = 4_010_000_000
+#
+# [layers]
+# attention = [".attention.to_q", ".attention.to_k", ".attention.to_v", ".attention.to_out.0"]
+# mlp = [".feed_forward.w1", ".feed_forward.w2", ".feed_forward.w3"]
+# more = [".adaLN_modulation.0"]
+#
+# [names]
+# blocks = { layers = 30, noise_refiner = 2, context_refiner = 2 }
+# forms = { diffusers = ["peft", "prefixed", "kohya"], comfyui = ["peft", "prefixed", "original", "kohya"] }
+# table = """
+# layers.{n}.attention.to_q              layers.{n}.attention.qkv             0/3
+# layers.{n}.attention.to_k              layers.{n}.attention.qkv             1/3
+# layers.{n}.attention.to_v              layers.{n}.attention.qkv             2/3
+# layers.{n}.attention.to_out.0          layers.{n}.attention.out
+# layers.{n}.feed_forward.w1             layers.{n}.feed_forward.w1
+# layers.{n}.feed_forward.w2             layers.{n}.feed_forward.w2
+# layers.{n}.feed_forward.w3             layers.{n}.feed_forward.w3
+# layers.{n}.adaLN_modulation.0          layers.{n}.adaLN_modulation.0
+# noise_refiner.{n}.attention.to_q       noise_refiner.{n}.attention.qkv      0/3
+# noise_refiner.{n}.attention.to_k       noise_refiner.{n}.attention.qkv      1/3
+# noise_refiner.{n}.attention.to_v       noise_refiner.{n}.attention.qkv      2/3
+# noise_refiner.{n}.attention.to_out.0   noise_refiner.{n}.attention.out
+# noise_refiner.{n}.feed_forward.w1      noise_refiner.{n}.feed_forward.w1
+# noise_refiner.{n}.feed_forward.w2      noise_refiner.{n}.feed_forward.w2
+# noise_refiner.{n}.feed_forward.w3      noise_refiner.{n}.feed_forward.w3
+# noise_refiner.{n}.adaLN_modulation.0   noise_refiner.{n}.adaLN_modulation.0
+# context_refiner.{n}.attention.to_q     context_refiner.{n}.attention.qkv    0/3
+# context_refiner.{n}.attention.to_k     context_refiner.{n}.attention.qkv    1/3
+# context_refiner.{n}.attention.to_v     context_refiner.{n}.attention.qkv    2/3
+# context_refiner.{n}.attention.to_out.0 context_refiner.{n}.attention.out
+# context_refiner.{n}.feed_forward.w1    context_refiner.{n}.feed_forward.w1
+# context_refiner.{n}.feed_forward.w2    context_refiner.{n}.feed_forward.w2
+# context_refiner.{n}.feed_forward.w3    context_refiner.{n}.feed_forward.w3
+# """
+#
+# [configs]
+# model_index = '''
+# {
+#   "_class_name": "ZImagePipeline",
+#   "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+#   "text_encoder": ["transformers", "Qwen3Model"],
+#   "tokenizer": ["transformers", "Qwen2Tokenizer"],
+#   "transformer": ["diffusers", "ZImageTransformer2DModel"],
+#   "vae": ["diffusers", "AutoencoderKL"]
+# }
+# '''
+# scheduler = '''
+# {
+#   "_class_name": "FlowMatchEulerDiscreteScheduler",
+#   "num_train_timesteps": 1000,
+#   "shift": 3.0,
+#   "use_dynamic_shifting": false
+# }
+# '''
+# vae = '''
+# {
+#   "_class_name": "AutoencoderKL",
+#   "act_fn": "silu",
+#   "block_out_channels": [128, 256, 512, 512],
+#   "down_block_types": [
+#     "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"
+#   ],
+#   "force_upcast": true,
+#   "in_channels": 3,
+#   "latent_channels": 16,
+#   "layers_per_block": 2,
+#   "norm_num_groups": 32,
+#   "out_channels": 3,
+#   "sample_size": 1024,
+#   "scaling_factor": 0.3611,
+#   "shift_factor": 0.1159,
+#   "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+#   "use_post_quant_conv": false,
+#   "use_quant_conv": false
+# }
+# '''
+# ///
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,10 +118,10 @@ from loratui.errors import BaseModelError
 from loratui.families import chat_text, clip_unet, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
-from loratui.families.loading import CONFIGS, identity
+from loratui.families.loading import identity
 from loratui.families.original import Shapes, Tensors
 from loratui.families.protocol import Condition, LazyModules, Parts, Size
-from loratui.families.spec import family_spec
+from loratui.families.spec import row_of
 
 MARK = "layers.0.adaLN_modulation.0.weight"
 TOKENS = 512
@@ -44,9 +141,11 @@ class ZImage:
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
         denoiser, base_hash, scheduler = original.transformer(
-            base, ZImageTransformer2DModel, MARK, infer, convert, dtype, CONFIGS / "zimage"
+            base, ZImageTransformer2DModel, MARK, infer, convert, dtype, self.name
         )
-        codec, vae_identity = load_vae(vae or (base / "vae" if base.is_dir() else base), CONFIGS / "zimage")
+        codec, vae_identity = load_vae(
+            vae or (base / "vae" if base.is_dir() else base), row_of(self.name).packaged("vae")
+        )
         part = chat_text.qwen3("text_encoder", "tokenizer", ()).part
         place, folder = sources.find(part, base, text)
         found, needed = chat_text.width(place), denoiser.config.cap_feat_dim
@@ -140,8 +239,7 @@ class ZImage:
 
     def target_modules(self, denoiser: nn.Module, target: str) -> list[str]:
         """Layers of both refiners and of the stream."""
-        spec = family_spec(self.name)
-        assert spec is not None
+        spec = row_of(self.name)
         return original.layers_of(denoiser, spec.layers[target])
 
     def blocks(self, denoiser: Any) -> list[nn.Module]:

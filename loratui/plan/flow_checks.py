@@ -97,7 +97,7 @@ def check_distilled(config: RunConfig, spec: FamilySpec, base: Path) -> list[Pro
 
 
 def told_guidance(base: Path) -> bool:
-    """Whether a base is told a guidance, as FLUX.1 dev is; taken for granted where it cannot be read."""
+    """Whether a base is told a guidance, as distilled ones are; taken for granted where it cannot be read."""
     try:
         if base.is_dir():
             return bool(json_of(base / "transformer" / "config.json").get("guidance_embeds"))

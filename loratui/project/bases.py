@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from loratui.captioners.locate import hub_cache
 from loratui.families.detect import Detected, detect, locate
 from loratui.families.spec import family_spec
 
-Offspring = Literal["", "pony", "illustrious", "noobai-vpred", "anime", "turbo", "flux2-dev"]
+Offspring = str
+"""A word for an offspring of a family with presets of its own: one of `_NAMES`, `noobai-vpred`, or one of its
+row's `FamilySpec.kinds`; empty for the plain base."""
 _NAMES: dict[str, tuple[tuple[str, Offspring], ...]] = {
     "sdxl": (
         (r"pony|autismmix|(?<![a-z])pdxl", "pony"),
@@ -25,8 +26,6 @@ _NAMES: dict[str, tuple[tuple[str, Offspring], ...]] = {
 }
 """As the models are called by their makers."""
 _VPRED = re.compile(r"v[-_ ]?pred", re.IGNORECASE)
-_DEV_FROM = 20_000_000_000
-"""FLUX.2 klein has 4 or 9 billion numbers, dev 32."""
 _MOST = 2000
 
 
@@ -53,8 +52,9 @@ def offspring(base: str, found: Detected) -> Offspring:
     spec = family_spec(found.family)
     if spec is not None and spec.distilled and re.search(spec.distilled, name):
         return "turbo"
-    if found.family == "flux2" and found.parameters > _DEV_FROM:
-        return "flux2-dev"
+    for word, numbers in (spec.larger if spec is not None else {}).items():
+        if found.parameters >= numbers:
+            return word
     rows = _NAMES.get(found.family, ())
     return next((kind for pattern, kind in rows if re.search(pattern, name)), "")
 
@@ -124,8 +124,9 @@ def said(base: str, found: Detected) -> str:
         "noobai-vpred": "predicts velocity",
         "anime": "drawn pictures by its name",
         "turbo": "distilled by its name",
-        "flux2-dev": "dev by its size",
     }
+    if spec is not None:
+        titles |= {word: f"{word} by its size" for word in spec.larger}
     words = [spec.title if spec else found.family, titles.get(offspring(base, found), "")]
     words.append(f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e8 else f"{found.bytes / 1e6:.1f} MB")
     return " · ".join(word for word in words if word)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from loratui.config.presets import Preset
+from loratui.families.spec import family_spec
 from loratui.optim.spec import optimizer_spec
 from loratui.plan.cards import Card
 from loratui.project.bases import Offspring
@@ -24,9 +25,7 @@ _PREFIXES: tuple[tuple[str, Offspring], ...] = (
     ("noobai-vpred", "noobai-vpred"),
     ("illustrious", "illustrious"),
     ("pony", "pony"),
-    ("flux2-dev", "flux2-dev"),
     ("sd15-anime", "anime"),
-    ("zimage-turbo", "turbo"),
 )
 _SLACK_GIB = 0.6
 """A card of 24 GiB tells of a little less."""
@@ -42,7 +41,9 @@ class Recommended:
 
 def made_for(preset: Preset) -> Offspring:
     """The offspring that a preset is made for, empty for a family's plain base."""
-    return next((kind for prefix, kind in _PREFIXES if preset.name.startswith(prefix)), "")
+    spec = family_spec(preset.family)
+    own = [(f"{preset.family}-{word}", word) for word in (spec.kinds if spec is not None else ())]
+    return next((kind for prefix, kind in (*_PREFIXES, *own) if preset.name.startswith(prefix)), "")
 
 
 def recommend(

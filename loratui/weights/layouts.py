@@ -1,10 +1,7 @@
 """Names of the layers of diffusion transformers, as diffusers and as the original code has them. Torch-free.
 
-`names/FAMILY.tsv` holds a row for each layer of a block: diffusers' name, the original's, and, where the
-original keeps several of diffusers' layers as one matrix, which part of how many. `{n}` is the block's
-number. The first line says how many blocks the largest true model has, the lines below it which forms of
-names each program reads. All come from the originals' code and the readers' own (diffusers' converters,
-ComfyUI's key maps), never from what is exported here.
+They are in the head of each family's file (`families.spec.LayerNames`). All come from the originals' code and
+the readers' own (diffusers' converters, ComfyUI's key maps), never from what is exported here.
 """
 
 from __future__ import annotations
@@ -14,12 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-FOLDER = Path(__file__).parent / "names"
-_TRANSFORMER = re.compile(
-    r"(transformer|diffusion_model)\.|lora_unet_(double|single|joint|layers|transformer|noise|context|distilled)"
-)
+from loratui.families.spec import FAMILIES, LayerNames, row_of
+
+_BEFORE = re.compile(r"(transformer\.|diffusion_model\.|lora_unet_)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class Names:
 
 def families() -> list[str]:
     """The families that have a table."""
-    return sorted(p.stem for p in FOLDER.glob("*.tsv"))
+    return sorted(row.name for row in FAMILIES if row.names is not None)
 
 
 @cache
@@ -101,6 +96,13 @@ def names_of(family: str, blocks: str = "") -> Names:
     return Names(family, parts, forms)
 
 
+def layer_names(family: str) -> LayerNames:
+    """What the head of a family's file says of its layers' names; of one of `families()`."""
+    found = row_of(family).names
+    assert found is not None, f"{family} has no table of names"
+    return found
+
+
 def part_sizes(count: int, rows: int, width: int) -> list[int]:
     """Rows of each part of a fused matrix: equal ones, or q, k and v of a square's side and the rest."""
     if count * width == rows or count < 4:
@@ -118,19 +120,14 @@ Row = tuple[str, str, int, int]
 
 @cache
 def _table(family: str) -> tuple[dict[str, int], dict[str, tuple[str, ...]], list[Row]]:
-    counts: dict[str, int] = {}
-    forms: dict[str, tuple[str, ...]] = {}
+    known = layer_names(family)
     rows: list[Row] = []
-    for line in (FOLDER / f"{family}.tsv").read_text(encoding="utf-8").splitlines():
-        words = line.removeprefix("#").split()
-        if not line.startswith("#"):
+    for line in known.table.split("\n"):
+        words = line.split()
+        if words:
             index, count = (int(n) for n in words[2].split("/")) if len(words) > 2 else (0, 1)
             rows.append((words[0], words[1], index, count))
-        elif not counts:
-            counts = {kind: int(n) for kind, n in zip(words[::2], words[1::2], strict=True)}
-        else:
-            forms[words[0]] = tuple(words[1:])
-    return counts, forms, rows
+    return known.blocks, known.forms, rows
 
 
 def _stated(text: str) -> dict[str, int]:
@@ -142,8 +139,7 @@ def _stated(text: str) -> dict[str, int]:
 
 
 _MLP_IN = ("_mlp_0", "_mlp.0", "linear1")
-_GATED = (6, 9)
-"""Outputs for each input of FLUX.2's MLPs, and of those with q, k and v; FLUX.1's have 4 and 7."""
+"""Ends of the originals' names of the matrices that `LayerNames.mlp_ratios` is about."""
 
 
 def family_by_names(
@@ -154,22 +150,53 @@ def family_by_names(
     Args:
         modules: names in the file.
         metadata: of the file.
-        sides: name -> outputs and inputs; FLUX.1's and FLUX.2's layers with MLPs differ in nothing else.
+        sides: name -> outputs and inputs, for families whose files differ in nothing else.
+
+    Returns:
+        The family; where no table has any of the names, the first of those whose blocks are named so.
     """
     scores = {}
     mlps = [side for name, side in (sides or {}).items() if name.endswith(_MLP_IN)]
-    gated = {out in {n * into for n in _GATED} for out, into in mlps}
     for family in families():
-        if len(gated) == 1 and family in (("flux", "chroma") if True in gated else ("flux2",)):
+        ratios = layer_names(family).mlp_ratios
+        if ratios and mlps and not any(out in {n * into for n in ratios} for out, into in mlps):
             continue
         readers = names_of(family, metadata.get("loratui_structure", "")).readers()
         known = frozenset().union(*readers.values())
         found = sum(name in known for name in modules)
         if found:
             scores[family] = (found, metadata.get("loratui_family", "") == family, -len(known))
-    return max(scores, key=lambda f: scores[f]) if scores else ""
+    if scores:
+        return max(scores, key=lambda f: scores[f])
+    alike = (row.name for row in FAMILIES for start in _starts(row.name) if any(start in n for n in modules))
+    return next(alike, next(row.name for row in FAMILIES if row.names is not None))
 
 
 def is_transformer(name: str) -> bool:
     """Whether a module's name is of a diffusion transformer, not of a U-Net or a text encoder."""
-    return bool(_TRANSFORMER.match(name))
+    before = _BEFORE.match(name)
+    if before is None or before[1] != "lora_unet_":
+        return before is not None
+    return name.removeprefix("lora_unet_").startswith(_all_starts())
+
+
+def own_blocks(family: str) -> tuple[str, ...]:
+    """The first words of the original's names of blocks, where they are not diffusers' too."""
+    rows = _table(family)[2]
+    found = {original.partition(".")[0] for _, original, _, _ in rows}
+    return tuple(sorted(found - {name.partition(".")[0] for name, _, _, _ in rows}))
+
+
+@cache
+def _starts(family: str) -> tuple[str, ...]:
+    """The first words of a transformer's names, in diffusers and in the original; none for a U-Net."""
+    row = row_of(family)
+    if row.names is None:
+        return ()
+    names = [name for found in _table(family)[2] for name in found[:2]]
+    return tuple(sorted({name.partition(".")[0] for name in (*names, *row.marks)}))
+
+
+@cache
+def _all_starts() -> tuple[str, ...]:
+    return tuple(start for row in FAMILIES for start in _starts(row.name))

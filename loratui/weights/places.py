@@ -12,6 +12,7 @@ from loratui.errors import BaseModelError
 from loratui.weights.base_layers import PREFIXES, read_layers
 from loratui.weights.consumers import STRUCTURES, Structure, make_structure
 from loratui.weights.header import Header, read_header
+from loratui.weights.layouts import layer_names
 from loratui.weights.tensors import Array, read
 
 UNET_PREFIX = "model.diffusion_model."
@@ -92,10 +93,6 @@ def structure_of_base(path: Path, family: str) -> Structure:
         ) from error
 
 
-_TURNED = {"sd3": "norm1_context.linear"}
-"""Layers of the last block whose shift and scale diffusers has the other way around."""
-
-
 def open_transformer(path: Path, family: str) -> BaseFiles:
     """Find the weights of a transformer's base, by diffusers' dotted names.
 
@@ -116,7 +113,8 @@ def open_transformer(path: Path, family: str) -> BaseFiles:
             raise BaseModelError(
                 f"{path} holds fp8 weights with scales beside them.", "Take the bf16 file of the model."
             )
-        last = layers.last_block + _TURNED.get(family, "-")
+        turned = layer_names(family).turned
+        last = layers.last_block + turned if turned else ""
         for original, fused in layers.names.originals.items():
             found = [
                 p + original + ".weight" for p in PREFIXES if p + original + ".weight" in headers[""].tensors

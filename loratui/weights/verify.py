@@ -301,7 +301,7 @@ def family_of(header: Header, modules: dict[str, Module]) -> str:
     names = modules.keys()
     if any(layouts.is_transformer(n) for n in names):
         sides = {n: (m.up[0], m.down[1]) for n, m in modules.items() if m.up and len(m.down) > 1}
-        return layouts.family_by_names(list(names), header.metadata, sides) or "flux"
+        return layouts.family_by_names(list(names), header.metadata, sides)
     if any(n.startswith("lora_te2_") or "text_encoder_2" in n for n in names):
         return "sdxl"
     widths = {m.width for n, m in modules.items() if re.search(r"attn2[._]to_[kv]$", n)}

@@ -9,6 +9,8 @@ import tiny_kit as kit
 import torch
 from safetensors.torch import load_file
 
+VARIANTS = ("dev",)
+"""Flags of `make` and `pipeline`: see tests/tiny_kit.py."""
 QWEN = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"

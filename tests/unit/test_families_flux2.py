@@ -20,7 +20,7 @@ from loratui.families.detect import detect
 from loratui.families.flux2 import FAMILY, convert
 from loratui.families.layouts import flux2 as layout
 from loratui.families.protocol import stack
-from loratui.families.spec import FAMILIES
+from loratui.families.spec import FAMILIES, row_of
 from loratui.plan.flow_checks import is_distilled
 from loratui.weights.layouts import names_of
 from loratui.weights.verify import verify_file
@@ -186,7 +186,6 @@ def test_a_small_decoder_is_read_from_a_file(tmp_path: Path) -> None:
     from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 
     from loratui.families.clip_unet import load_vae
-    from loratui.families.loading import CONFIGS
 
     codec = AutoencoderKLFlux2(
         block_out_channels=(32, 64), decoder_block_out_channels=(32, 32), layers_per_block=1,
@@ -197,7 +196,7 @@ def test_a_small_decoder_is_read_from_a_file(tmp_path: Path) -> None:
     save_file(
         {n: t.contiguous() for n, t in TINY.codec_tensors(tmp_path).items()}, tmp_path / "ae.safetensors"
     )
-    found, _ = load_vae(tmp_path / "ae.safetensors", CONFIGS / "flux2", AutoencoderKLFlux2)
+    found, _ = load_vae(tmp_path / "ae.safetensors", row_of("flux2").packaged("vae"), AutoencoderKLFlux2)
     latents = torch.randn(1, 4, 4, 4)
     with torch.no_grad():
         assert torch.equal(found.decode(latents).sample, codec.decode(latents).sample)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from loratui.errors import BaseModelError
 from loratui.families.detect import detect
 from loratui.families.layouts import wan
-from loratui.families.loading import CONFIGS
 from loratui.families.protocol import load_family
+from loratui.families.spec import row_of
 from loratui.weights.layouts import names_of
 
 
@@ -23,7 +23,7 @@ def test_the_codecs_names_are_those_of_diffusers_converter() -> None:
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
     from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
 
-    config = json.loads((CONFIGS / "qwen" / "vae" / "config.json").read_text())
+    config = row_of("qwen").packaged("vae")
     with torch.device("meta"):
         codec = AutoencoderKLQwenImage.from_config(config)
     modules = wan.vae_modules(config)
@@ -105,7 +105,7 @@ def test_its_edit_and_layered_models_are_refused(tiny_qwen: Path, tmp_path: Path
     shutil.copytree(tiny_qwen, base)
     index = json.loads((base / "model_index.json").read_text())
     (base / "model_index.json").write_text(json.dumps({**index, "_class_name": "QwenImageEditPlusPipeline"}))
-    assert "Qwen-Image-Edit" in detect(base).problems[0].message
+    assert "QwenImageEditPlus" in detect(base).problems[0].message
 
 
 def test_another_familys_vae_is_refused(tiny_qwen: Path, tiny_flux: Path) -> None:

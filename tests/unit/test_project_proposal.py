@@ -62,7 +62,7 @@ def test_the_preset_is_that_of_base_goal_and_card() -> None:
     assert chosen("zimage", "character", 24) == "zimage-character"
     assert chosen("zimage", "character", 24, "turbo") == "zimage-turbo-character"
     assert chosen("flux2", "style", 48) == "flux2-style"
-    assert chosen("flux2", "style", 48, "flux2-dev") == "flux2-dev-style"
+    assert chosen("flux2", "style", 48, "dev") == "flux2-dev-style"
 
 
 @given(
@@ -118,7 +118,7 @@ def test_offspring_by_mark_and_by_name() -> None:
         ("/m/juggernautXL_v9.safetensors", ""),
     ):
         assert offspring(name, xl) == kind, name
-    assert offspring("x", Detected("flux2", parameters=32_000_000_000)) == "flux2-dev"
+    assert offspring("x", Detected("flux2", parameters=32_000_000_000)) == "dev"
     assert offspring("x", Detected("flux2", parameters=9_000_000_000)) == ""
     assert offspring("merge.safetensors", Detected("sdxl", prediction="v_prediction")) == "noobai-vpred"
     assert offspring("anything-v5.safetensors", old) == "anime" and offspring("pony.safetensors", old) == ""

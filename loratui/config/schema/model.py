@@ -20,7 +20,7 @@ class ModelConfig:
     folders and .safetensors files of the single ones (`clip_l`, `t5xxl`), told apart by what is in them."""
     adapter: str = ""
     """LoRA file that lies under the base in training and is left out of samples: a training adapter, which
-    distilled bases such as Z-Image Turbo need so that they keep their few steps; empty for none."""
+    distilled bases (turbo ones) need so that they keep their few steps; empty for none."""
     clip_skip: int = 1
     """SD1.x: layer of the text encoder that is used, counted from the end; anime bases often want 2."""
 

@@ -53,9 +53,9 @@ class ObjectiveConfig:
     shift: float = 0.0
     """Flow models: shift of the timesteps towards noise, such as 3; 1 is none, 0 takes the base's own."""
     shift_by_area: bool = False
-    """Flow models: let the shift grow with the picture's area, as FLUX.1 does; needs shift 0."""
+    """Flow models: let the shift grow with the picture's area, as some bases do; needs shift 0."""
     guidance: float = 1.0
-    """Guidance that distilled models with a guidance input (FLUX.1 dev) are told in training."""
+    """Guidance that distilled models with a guidance input (dev ones) are told in training."""
     masked: bool = False
     """Weigh the loss by masks beside the pictures (NAME-masklabel.png: white counts, black does not)."""
     mask_floor: float = 0.1

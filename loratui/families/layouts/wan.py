@@ -1,4 +1,4 @@
-"""Names of the codec that Wan and Qwen-Image share, as its original code has them, against diffusers' names.
+"""Names of Wan's codec, which picture models took too, in its original code, against diffusers' names.
 
 The original numbers residual blocks and samplers of the encoder in one list and those of the decoder in
 another; diffusers nests the decoder's by level. Everything is worked out from the config, so any number of
