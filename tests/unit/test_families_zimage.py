@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from loratui.config.presets import list_presets
+from loratui.config.schema import RunConfig
 from loratui.errors import BaseModelError
-from loratui.families.detect import detect
+from loratui.families.detect import Detected, detect
 from loratui.families.protocol import load_family
+from loratui.families.spec import family_spec
+from loratui.plan.cards import Card
+from loratui.plan.flow_checks import check_distilled
+from loratui.project.bases import offspring
+from loratui.project.recommending import recommend
 from loratui.weights.convert import convert_file
 from loratui.weights.layouts import names_of
 from loratui.weights.verify import verify_file
@@ -116,3 +124,32 @@ def test_files_of_other_trainers_are_read_in_diffusers(
     moved = [k for k in bare if not torch.equal(changed[0][k], bare[k])]
     assert len(moved) == found.modules == len(names_of("zimage", json.dumps(
         {"layers": 2, "noise_refiner": 1, "context_refiner": 1})).parts)  # fmt: skip
+
+
+def test_the_plan_knows_turbo_by_its_name() -> None:
+    spec = family_spec("zimage")
+    assert spec is not None
+
+    def codes(base: str, **changes: object) -> set[str]:
+        config = RunConfig()
+        model = replace(config.model, base=base, adapter=str(changes.get("adapter", "")))
+        samples = replace(config.samples, every=1, guidance=float(str(changes.get("guidance", 0.0))))
+        config = replace(config, model=model, samples=samples)
+        return {p.code for p in check_distilled(config, spec, Path(base))}
+
+    assert codes("Tongyi-MAI/Z-Image-Turbo") == {"distilled"}
+    assert codes("z_image_turbo_bf16.safetensors", guidance=4.0) == {"distilled", "distilled-guidance"}
+    assert codes("/hub/models--Tongyi-MAI--Z-Image-Turbo/snapshots/0a1b") == {"distilled"}
+    assert codes("z_image_turbo_bf16.safetensors", adapter="a.safetensors") == set()
+    assert codes("Tongyi-MAI/Z-Image", guidance=4.0) == set()
+    assert codes("z_image_de_turbo_v1_bf16.safetensors", guidance=4.0) == set()
+    fp16 = replace(RunConfig(), memory=replace(RunConfig().memory, precision="fp16"))
+    assert [p.code for p in check_distilled(fp16, spec, Path("x"))] == ["fp16-overflow"]
+
+
+def test_turbo_has_a_preset_of_its_own() -> None:
+    presets = list_presets()[0]
+    for kind, name in (("", "zimage-character"), ("turbo", "zimage-turbo-character")):
+        found = recommend(presets, "zimage", "character", Card(gib=24), kind)
+        assert found is not None and found.preset.name == name
+    assert offspring("Tongyi-MAI/Z-Image-Turbo", Detected("zimage")) == "turbo"

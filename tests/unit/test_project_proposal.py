@@ -59,8 +59,6 @@ def test_the_preset_is_that_of_base_goal_and_card() -> None:
         and chosen("sd15", "style", 12, has=False) == "sd15-style"
     )
     assert chosen("flux", "style", 24) == "flux-style"
-    assert chosen("zimage", "character", 24) == "zimage-character"
-    assert chosen("zimage", "character", 24, "turbo") == "zimage-turbo-character"
     assert chosen("flux2", "style", 48) == "flux2-style"
     assert chosen("flux2", "style", 48, "dev") == "flux2-dev-style"
 

@@ -25,6 +25,8 @@ from loratui.train.training_adapter import base_print, put_under, taken_out
 from loratui.weights.convert import convert_file
 from loratui.weights.layouts import names_of
 
+FAMILY = "zimage"
+"""Its bases are trained with one."""
 BLOCKS = json.dumps({"layers": 2, "noise_refiner": 1, "context_refiner": 1})
 CPU = torch.device("cpu")
 
@@ -34,7 +36,7 @@ def make(base: Path, path: Path, seed: int = 1, scale: float = 0.3) -> Path:
     weights = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
     random = torch.Generator().manual_seed(seed)
     tensors = {}
-    for layer in names_of("zimage", BLOCKS).parts:
+    for layer in names_of(FAMILY, BLOCKS).parts:
         out, into = weights[f"{layer}.weight"].shape
         start = f"diffusion_model.{layer}.lora_"
         tensors[f"{start}A.weight"] = torch.randn(4, into, generator=random) / into**0.5
@@ -51,7 +53,7 @@ def batch(family, parts):
 
 def test_it_is_as_if_merged_and_leaves_no_trace(tiny_zimage: Path, tmp_path: Path) -> None:
     """Loss gradients of a network on top too, in float64; in kohya's form, with fused q, k and v, as well."""
-    family = load_family("zimage")
+    family = load_family(FAMILY)
     path = make(tiny_zimage, tmp_path / "adapter.safetensors")
     kohya = tmp_path / "kohya.safetensors"
     convert_file(path, kohya, "kohya", "fp32")
@@ -71,7 +73,7 @@ def test_it_is_as_if_merged_and_leaves_no_trace(tiny_zimage: Path, tmp_path: Pat
         return loss, *torch.autograd.grad(loss, network.parameters())
 
     with torch.no_grad():
-        for layer in names_of("zimage", BLOCKS).parts:
+        for layer in names_of(FAMILY, BLOCKS).parts:
             up, down = (pairs[f"diffusion_model.{layer}.lora_{x}.weight"].double() for x in "BA")
             weight = merged.denoiser.get_parameter(f"{layer}.weight")
             weight.data = weight.double() + up @ down
@@ -80,7 +82,7 @@ def test_it_is_as_if_merged_and_leaves_no_trace(tiny_zimage: Path, tmp_path: Pat
     expected = gradients(merged)
     for file in (path, kohya):
         parts = family.load(tiny_zimage, torch.float32)
-        put_under(parts, "zimage", file)
+        put_under(parts, FAMILY, file)
         assert base_print(parts) != base_print(bare)
         got = gradients(parts)
         largest = max(g.abs().max() for g in expected[1:])
@@ -95,11 +97,11 @@ def test_it_is_as_if_merged_and_leaves_no_trace(tiny_zimage: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("form", ["fp8", "nf4"])
 def test_a_quantised_base_takes_it_too(tiny_zimage: Path, tmp_path: Path, form: str) -> None:
-    family = load_family("zimage")
+    family = load_family(FAMILY)
     bare, parts = (family.load(tiny_zimage, torch.float32) for _ in range(2))
     for one in (bare, parts):
         quantise(family.blocks(one.denoiser), form)
-    put_under(parts, "zimage", make(tiny_zimage, tmp_path / "adapter.safetensors"))
+    put_under(parts, FAMILY, make(tiny_zimage, tmp_path / "adapter.safetensors"))
     noisy, condition = batch(family, parts)
     t_B = torch.tensor([120.0, 801.0])
     with torch.no_grad():
@@ -110,14 +112,14 @@ def test_a_quantised_base_takes_it_too(tiny_zimage: Path, tmp_path: Path, form: 
 
 
 def test_what_does_not_fit_is_refused(tiny_zimage: Path, tmp_path: Path) -> None:
-    parts = load_family("zimage").load(tiny_zimage, torch.float32)
+    parts = load_family(FAMILY).load(tiny_zimage, torch.float32)
     path = make(tiny_zimage, tmp_path / "adapter.safetensors")
     tensors = load_file(path)
     save_file({n: t[:, :8].contiguous() for n, t in tensors.items()}, tmp_path / "small.safetensors")
     with pytest.raises(ConfigError, match=r"model\.adapter"):
-        put_under(parts, "zimage", tmp_path / "small.safetensors")
+        put_under(parts, FAMILY, tmp_path / "small.safetensors")
     with pytest.raises(ConfigError, match=r"model\.adapter"):
-        put_under(parts, "zimage", tiny_zimage / "vae" / "diffusion_pytorch_model.safetensors")
+        put_under(parts, FAMILY, tiny_zimage / "vae" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(ConfigError, match="transformers"):
         put_under(parts, "sd15", path)
 
@@ -130,13 +132,13 @@ def test_a_run_trains_over_it_and_draws_without(tiny_zimage: Path, tmp_path: Pat
         "samples__width": 32, "samples__height": 16, "samples__sampler": "euler", "samples__guidance": 0.0,
         "saving__every": 2, "model__adapter": str(path),
     }  # fmt: skip
-    run = kit.make_run(tmp_path, tiny_zimage, kit.tiny_config(**changes), "over", "zimage")
+    run = kit.make_run(tmp_path, tiny_zimage, kit.tiny_config(**changes), "over", FAMILY)
     events = kit.run_job_here(run)
     assert events[-1]["state"] == "finished"
     sample = next(e for e in events if e["kind"] == "sample" and e["step"] == 4)
     own = Image.open(run.path / sample["path"])
     said = json.loads(own.text["loratui"])
-    pipe = tiny_kit.tiny("zimage").pipeline().from_pretrained(tiny_zimage, local_files_only=True)
+    pipe = tiny_kit.tiny(FAMILY).pipeline().from_pretrained(tiny_zimage, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(run.export_dir), weight_name="over.safetensors", local_files_only=True)
     theirs = pipe(
@@ -147,32 +149,14 @@ def test_a_run_trains_over_it_and_draws_without(tiny_zimage: Path, tmp_path: Pat
     assert error == 0 or 10 * np.log10(255**2 / error) >= 40
 
     changes.pop("model__adapter")
-    without = kit.make_run(tmp_path, tiny_zimage, kit.tiny_config(**changes), "bare", "zimage")
+    without = kit.make_run(tmp_path, tiny_zimage, kit.tiny_config(**changes), "bare", FAMILY)
     losses = [
         [e["loss"] for e in found if e["kind"] == "step"] for found in (events, kit.run_job_here(without))
     ]
     assert losses[0] != losses[1]
 
 
-def test_the_plan_knows_turbo_by_its_name() -> None:
-    spec = family_spec("zimage")
-    assert spec is not None
-
-    def codes(base: str, **changes: object) -> set[str]:
-        config = RunConfig()
-        model = replace(config.model, base=base, adapter=str(changes.get("adapter", "")))
-        samples = replace(config.samples, every=1, guidance=float(str(changes.get("guidance", 0.0))))
-        config = replace(config, model=model, samples=samples)
-        return {p.code for p in check_distilled(config, spec, Path(base))}
-
-    assert codes("Tongyi-MAI/Z-Image-Turbo") == {"distilled"}
-    assert codes("z_image_turbo_bf16.safetensors", guidance=4.0) == {"distilled", "distilled-guidance"}
-    assert codes("/hub/models--Tongyi-MAI--Z-Image-Turbo/snapshots/0a1b") == {"distilled"}
-    assert codes("z_image_turbo_bf16.safetensors", adapter="a.safetensors") == set()
-    assert codes("Tongyi-MAI/Z-Image", guidance=4.0) == set()
-    assert codes("z_image_de_turbo_v1_bf16.safetensors", guidance=4.0) == set()
-    fp16 = replace(RunConfig(), memory=replace(RunConfig().memory, precision="fp16"))
-    assert [p.code for p in check_distilled(fp16, spec, Path("x"))] == ["fp16-overflow"]
+def test_the_plan_refuses_it_for_a_unet() -> None:
     classic = family_spec("sd15")
     assert classic is not None
     wrong = replace(RunConfig(), model=replace(RunConfig().model, adapter="a.safetensors"))
