@@ -16,6 +16,7 @@ import train_kit as kit
 from loratui.errors import BaseModelError, LoratuiError
 from loratui.families.clip_unet import load_vae
 from loratui.families.detect import detect, locate
+from loratui.families.spec import FAMILIES, FamilySpec
 from loratui.project.project import Project
 from loratui.project.start import assess
 from loratui.train.warmstart import start_from
@@ -205,3 +206,12 @@ def test_detection_needs_no_torch() -> None:
     code = "import sys, loratui.families.detect, loratui.weights.verify; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("row", [f for f in FAMILIES if f.flow], ids=lambda f: f.name)
+def test_another_kind_of_a_family_is_refused_by_its_title(row: FamilySpec, tmp_path: Path) -> None:
+    """Control, inpainting and the like: said with the pipeline's class, and not taken for a shorter name."""
+    kind = min(row.pipelines, key=len).replace("Pipeline", "ControlInpaintPipeline")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    code, message = refused(tmp_path)
+    assert code == "other-family" and message.endswith(f"is another kind of {row.title} ({kind}).")

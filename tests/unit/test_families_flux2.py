@@ -15,13 +15,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from loratui.config.presets import list_presets
 from loratui.errors import BaseModelError
-from loratui.families.detect import detect
+from loratui.families.detect import Detected, detect
 from loratui.families.flux2 import FAMILY, convert
 from loratui.families.layouts import flux2 as layout
 from loratui.families.protocol import stack
 from loratui.families.spec import FAMILIES, row_of
+from loratui.plan.cards import Card
 from loratui.plan.flow_checks import is_distilled
+from loratui.project.bases import offspring, said
+from loratui.project.recommending import recommend
 from loratui.weights.layouts import names_of
 from loratui.weights.verify import verify_file
 
@@ -245,3 +249,11 @@ def test_diffusers_has_a_place_for_every_name_of_the_table(form: str) -> None:
     )  # fmt: skip
     found = {key.rsplit(".", 2)[0] for key in convert_files(state)}
     assert found == {f"transformer.{n}" for n in names.parts}
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [(9_000_000_000, ""), (32_000_000_000, "dev")])
+def test_dev_is_known_by_its_size_and_has_presets_of_its_own(numbers: int, kind: str) -> None:
+    found = Detected("flux2", parameters=numbers)
+    assert offspring("x", found) == kind and ("dev by its size" in said("x", found)) == bool(kind)
+    chosen = recommend(list_presets()[0], "flux2", "style", Card(gib=48), kind)
+    assert chosen is not None and chosen.preset.name == ("flux2-dev-style" if kind else "flux2-style")

@@ -59,8 +59,6 @@ def test_the_preset_is_that_of_base_goal_and_card() -> None:
         and chosen("sd15", "style", 12, has=False) == "sd15-style"
     )
     assert chosen("flux", "style", 24) == "flux-style"
-    assert chosen("flux2", "style", 48) == "flux2-style"
-    assert chosen("flux2", "style", 48, "dev") == "flux2-dev-style"
 
 
 @given(
@@ -116,8 +114,6 @@ def test_offspring_by_mark_and_by_name() -> None:
         ("/m/juggernautXL_v9.safetensors", ""),
     ):
         assert offspring(name, xl) == kind, name
-    assert offspring("x", Detected("flux2", parameters=32_000_000_000)) == "dev"
-    assert offspring("x", Detected("flux2", parameters=9_000_000_000)) == ""
     assert offspring("merge.safetensors", Detected("sdxl", prediction="v_prediction")) == "noobai-vpred"
     assert offspring("anything-v5.safetensors", old) == "anime" and offspring("pony.safetensors", old) == ""
 
