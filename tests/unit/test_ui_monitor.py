@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from app_kit import RECORDED, RunWriter, project
+from textual.geometry import Region
 
 from loratui.ui.app import LoratuiApp
 from loratui.ui.charts import ChartView, load_view
@@ -19,6 +20,7 @@ from loratui.ui.panels.curve import CurvePanel
 from loratui.ui.panels.log import LogPanel
 from loratui.ui.screens.monitor_view import PANELS
 from loratui.ui.story import tell
+from loratui.ui.widgets.key_bar import KeyBar
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,32 @@ async def test_panels_axes_cursor_and_log_of_a_recording(tmp_path: Path) -> None
     kept = load_view()
     assert (kept.axis, kept.smoothing) == ("step", 0.99)
     assert "quarters" not in kept.hidden["normal"] and "rates" in kept.hidden["normal"]
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_a_zoomed_panel_has_the_whole_page_and_gives_it_back(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    app = LoratuiApp(tmp_path, replay=RECORDED, replay_share=0.6)
+    async with app.run_test(size=size) as pilot:
+        await until(app, pilot, "checkpoint 200 saved")
+
+        def regions() -> dict[str, Region]:
+            return {name: app.screen.query_one(f"#{name}").region for name, _ in PANELS}
+
+        before = regions()
+        bar = app.screen.query_one(KeyBar).region
+        await pilot.press("z")
+        for _ in PANELS:
+            await pilot.pause(0.05)
+            shown = {name: region for name, region in regions().items() if region}
+            assert len(shown) == 1, shown
+            (region,) = shown.values()
+            assert region.width == size[0] and region.bottom == bar.y and region.height >= bar.y - 3, shown
+            await pilot.press("tab")
+        await pilot.press("z")
+        await pilot.pause(0.05)
+        assert regions() == before
 
 
 async def test_panels_are_moved_and_stay_where_they_were_put(tmp_path: Path) -> None:

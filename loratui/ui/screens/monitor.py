@@ -100,15 +100,10 @@ class MonitorRoom(Views):
     MonitorRoom.-caption.-low #middle { height: 1; }
     MonitorRoom.-caption.-low #log { height: 5; }
     MonitorRoom.-caption.-low #live-figures { height: 7; }
-    MonitorRoom.-zoom CaptionRun { display: none; }
-    MonitorRoom.-zoom #top, MonitorRoom.-zoom #charts, MonitorRoom.-zoom #middle { display: none; }
-    MonitorRoom.-zoom .panel { display: none; }
-    MonitorRoom.-zoom .-zoomed { display: block; width: 1fr; height: 1fr; border: round $accent;
-        padding: 0 1; }
-    MonitorRoom.-zoom .-holds { display: block; width: 1fr; height: 1fr; }
-    MonitorRoom.-zoom #top.-holds, MonitorRoom.-zoom #charts.-holds, MonitorRoom.-zoom #middle.-holds {
-        display: block; height: 1fr; }
-    MonitorRoom.-zoom .-holds > .-beside { display: none; }
+    MonitorRoom .-zoomed { display: block !important; width: 1fr !important; height: 1fr !important;
+        max-height: 100vh !important; border: round $accent !important; padding: 0 1 !important; }
+    MonitorRoom .-holds { display: block !important; width: 1fr !important; height: 1fr !important; }
+    MonitorRoom .-beside { display: none !important; }
     """
 
     def __init__(self) -> None:

@@ -85,6 +85,11 @@ def _arrange(parent: Widget, wanted: list[Widget]) -> None:
         parent.move_child(child, after=before)
 
 
+def _is_pane(child: Widget) -> bool:
+    """Whether this child of the room makes room for a zoomed panel."""
+    return isinstance(child, Horizontal | Vertical) or child.has_class("panel")
+
+
 class Views(Controls):
     """Panels and how they are shown; remembered in the state folder."""
 
@@ -225,14 +230,21 @@ class Views(Controls):
 
     def _zoom(self, name: str) -> None:
         pane = self.query_one(f"#{name}")
-        pane.add_class("-zoomed")
+        marked: list[Widget] = [pane]
+        pane.add_class("-zoomed", update=False)
         inner = pane
-        while isinstance(inner.parent, Horizontal | Vertical):
-            for other in inner.parent.children:
-                other.set_class(other is not inner, "-beside")
-            inner = inner.parent
-            inner.add_class("-holds")
-        self.add_class("-zoom")
+        while inner is not self and isinstance(inner.parent, Widget):
+            holder = inner.parent
+            others = [c for c in holder.children if c is not inner and (holder is not self or _is_pane(c))]
+            for other in others:
+                other.add_class("-beside", update=False)
+            marked += others
+            if holder is not self:
+                holder.add_class("-holds", update=False)
+                marked.append(holder)
+            inner = holder
+        self.add_class("-zoom", update=False)
+        self._restyle(marked)
         if pane.can_focus:
             pane.focus(scroll_visible=False)
         self.call_after_refresh(self.follow, "run")
@@ -240,10 +252,16 @@ class Views(Controls):
 
     def unzoom(self) -> None:
         """All panels again."""
-        self.remove_class("-zoom")
-        for node in self.query(".-zoomed, .-holds, .-beside"):
-            node.remove_class("-zoomed", "-holds", "-beside")
+        self.remove_class("-zoom", update=False)
+        marked = list(self.query(".-zoomed, .-holds, .-beside").results(Widget))
+        for node in marked:
+            node.remove_class("-zoomed", "-holds", "-beside", update=False)
+        self._restyle(marked)
         self.call_after_refresh(self.follow, "run")
+
+    def _restyle(self, marked: list[Widget]) -> None:
+        """Style these alone: none of the rules concerns what is in them, and a key is not to wait for it."""
+        self.app.stylesheet.update_nodes(marked)
 
     def action_next_panel(self, by: int) -> None:
         """The next panel: zoomed, any; else the next in sight."""
