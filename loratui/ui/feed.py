@@ -53,10 +53,20 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
         end = watch.tail.offset
         post(RunSeen(run, frozen(watch.state), _last_events(run, end), earlier=True))
         _post_settings(run, post)
-        _post_curves(watch, end, post, cancelled)
+        kept = _post_curves(watch, end, post, cancelled)
     except OSError as error:
         post(Said(f"The run {run.id} cannot be read: {error.strerror or error}.", "", "error"))
         return
+    keeper = curve_cache.Keeper(run, kept, cancelled)
+    try:
+        _follow_on(watch, keeper, post, cancelled)
+    finally:
+        keeper.close()
+
+
+def _follow_on(watch: Watch, keeper: curve_cache.Keeper, post: Post, cancelled: Cancelled) -> None:
+    """Post what comes."""
+    run = watch.run
     shown, shown_at, painted_at = "", 0.0, 0.0
     held: list[dict[str, Any]] = []
     while not cancelled():
@@ -79,6 +89,7 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
             for _ in range(20):
                 if seen.taken.wait(0.05) or cancelled():
                     break
+        keeper.look(watch.tail.offset)
         if not _behind(watch):
             time.sleep(POLL_S)
 
@@ -119,10 +130,13 @@ def _folded(run: RunDir, post: Post, cancelled: Cancelled) -> snapshot.Folded:
     return folded
 
 
-def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> None:
+def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> int:
     """Post the last minutes at once, then all points of the journal's first `end` bytes.
 
     What is written meanwhile is posted as it comes, and belongs after these points.
+
+    Returns:
+        The byte of the journal that the cache of its curves reaches to.
     """
     run = watch.run
     curves, offset = curve_cache.load(run) or (Curves(), 0)
@@ -148,12 +162,14 @@ def _post_curves(watch: Watch, end: int, post: Post, cancelled: Cancelled) -> No
 
     _, offset = curve_cache.read(run, curves, offset, end, between)
     if cancelled():
-        return
+        return before
     if offset - before > curve_cache.WORTH:
         curve_cache.save(run, curves, offset)
+        before = offset
     for event in later:
         curves.apply(event)
     post(CurvesRead(run, curves))
+    return before
 
 
 def _post_settings(run: RunDir, post: Post) -> None:

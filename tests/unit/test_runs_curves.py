@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from journal_kit import thrown_journal
 from loratui.runs import curve_cache
 from loratui.runs.curves import Curves, decimate
 from loratui.runs.directory import RunDir
-from loratui.runs.events import decode_line, encode_line
+from loratui.runs.events import decode_line, encode_line, read_lines
 from loratui.runs.fold import fold
 from loratui.runs.series import MOST, TAIL, Series, Smoothed
 
@@ -199,6 +200,77 @@ def test_the_cache_is_rebuilt_when_it_does_not_fit(tmp_path: Path, monkeypatch: 
     with run.events_path.open("r+b") as file:
         file.truncate(offset - 40)
     assert curve_cache.load(run) is None  # another journal lies there now
+
+
+def kept(run: RunDir, keeper: curve_cache.Keeper, to: int) -> tuple[Curves, int] | None:
+    """What is kept after the keeper has looked once and its thread has ended."""
+    keeper.look(to)
+    if keeper._thread is not None:
+        keeper._thread.join(20)
+    return curve_cache.load(run)
+
+
+def test_the_cache_grows_with_a_run_that_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORATUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(curve_cache, "AGAIN_S", 0.0)
+    monkeypatch.setattr(curve_cache, "WORTH", 50_000)
+    run = RunDir.create(tmp_path, "x")
+    keeper = curve_cache.Keeper(run, 0, lambda: False)
+    journal(run, 1, 100)
+    assert kept(run, keeper, run.events_path.stat().st_size) is None  # too little to be worth it
+    before = 0
+    for first in (101, 2001, 4001):
+        journal(run, first, first + 1999)
+        begun: list[int] = []
+        monkeypatch.setattr(curve_cache, "read_lines", lambda path, offset, most, begun=begun: (
+            begun.append(offset) or read_lines(path, offset, most)))  # fmt: skip
+        found = kept(run, keeper, size := run.events_path.stat().st_size)
+        assert found is not None and found[1] == size
+        assert min(begun) == before  # only what came since is read
+        assert same(found[0], curve_cache.read(run, Curves(), 0)[0])
+        before = size
+    other = curve_cache.Keeper(run, 0, lambda: False)  # of another viewer: it goes on from there, too
+    begun.clear()
+    assert kept(run, other, before) is not None and min(begun) == before
+    behind = curve_cache.read(run, Curves(), 0, 60_000)
+    curve_cache.save(run, *behind)  # somebody who is slow does not put it back
+    assert (curve_cache.load(run) or (None, 0))[1] == before
+    monkeypatch.setattr(curve_cache, "AGAIN_S", 3600.0)
+    journal(run, 6001, 9000)
+    assert (kept(run, keeper, run.events_path.stat().st_size) or (None, 0))[1] == before  # not so soon again
+    monkeypatch.setattr(curve_cache, "AGAIN_S", 0.0)
+    gone = curve_cache.Keeper(run, 0, lambda: True)
+    assert (kept(run, gone, run.events_path.stat().st_size) or (None, 0))[1] == before  # nobody watches
+
+
+def test_a_cache_with_a_changed_byte_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORATUI_CACHE", str(tmp_path / "cache"))
+    run = RunDir.create(tmp_path, "x")
+    journal(run, 1, 300)
+    whole, offset = curve_cache.read(run, Curves(), 0)
+    curve_cache.save(run, whole, offset)
+    place = curve_cache.place(run)
+    data = place.read_bytes()
+    for at in {*range(200), *range(200, len(data), 97), len(data) - 1}:
+        place.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+        found = curve_cache.load(run)
+        assert found is None or (found[1] == offset and same(found[0], whole)), at
+    place.write_bytes(data)
+    assert curve_cache.load(run) is not None
+
+
+def test_what_killed_writers_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORATUI_CACHE", str(tmp_path / "cache"))
+    run = RunDir.create(tmp_path, "x")
+    journal(run, 1, 300)
+    folder = curve_cache.place(run).parent
+    folder.mkdir(parents=True)
+    old, young = folder / ".a.bin.1-00.tmp", folder / ".a.bin.2-00.tmp"
+    old.write_bytes(b"x")
+    young.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    curve_cache.save(run, *curve_cache.read(run, Curves(), 0))
+    assert not old.exists() and young.exists() and curve_cache.load(run) is not None
 
 
 def test_the_last_minutes_are_found_from_the_end(tmp_path: Path) -> None:
