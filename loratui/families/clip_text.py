@@ -83,7 +83,7 @@ def load_parts(
         if place is None:
             raise no_encoder(clip_part, base)
         folder = find_tokenizer(clip_part, base, text)
-        loaders[clip_part.key] = partial(load_place, place, projected)
+        loaders[clip_part.key] = partial(load_place, place, projected, clip_part.hint == "clip_g")
         tokenizers[clip_part.key] = _tokenizer(folder, "!" if clip_part.hint == "clip_g" else "<|endoftext|>")
         config = read_json(place.folder / "config.json") if place.folder is not None else {}
         files = weight_files(place.folder) if place.folder is not None else [cast(Path, place.file)]
@@ -92,8 +92,13 @@ def load_parts(
     return loaders, tokenizers, identities
 
 
-def load_place(place: Place, projected: bool) -> nn.Module:
+def load_place(place: Place, projected: bool, giant: bool = False) -> nn.Module:
     """A frozen fp32 encoder from a folder or from a file's tensors under transformers' names.
+
+    Args:
+        place: where it is.
+        projected: it ends in a projection.
+        giant: it is CLIP-G, whose activation no tensor tells.
 
     Raises:
         BaseModelError: something is missing or does not fit.
@@ -103,12 +108,10 @@ def load_place(place: Place, projected: bool) -> nn.Module:
         config = read_json(place.folder / "config.json")
     else:
         tensors = read_tensors([cast(Path, place.file)], place.prefix)
-        config = {"hidden_act": "quick_gelu", "eos_token_id": 2}
+        config = {"hidden_act": "gelu" if giant else "quick_gelu", "eos_token_id": 2}
     tensors = {clip.plain(n): t for n, t in tensors.items()}
     if place.folder is None:
         infer(tensors, config)
-        if config["hidden_size"] >= 1280:
-            config["hidden_act"] = "gelu"
         if projected and "text_projection.weight" not in tensors:
             # ComfyUI's files of CLIP-L leave out a projection that is the identity.
             tensors["text_projection.weight"] = torch.eye(config["hidden_size"])
