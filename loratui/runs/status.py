@@ -34,6 +34,14 @@ class Watch:
         self.state = self.folded
         self._explained: tuple[tuple[object, ...], RunState] | None = None
 
+    @classmethod
+    def onward(cls, run: RunDir, folded: snapshot.Folded) -> Watch:
+        """A watch that goes on from what was folded, which it changes."""
+        watch = cls(run)
+        watch.folded = watch.state = folded.state
+        watch.tail.offset, watch.tail.bad_lines = folded.offset, folded.state.bad_lines
+        return watch
+
     def poll(self, max_bytes: int | None = None, now: float | None = None) -> list[Event]:
         """Read, fold and observe; returns the new events."""
         events = self._read(max_bytes)
@@ -70,6 +78,15 @@ def status(run: RunDir, now: float | None = None) -> RunState:
     Raises:
         RunError: there is no such run, or it cannot be read.
     """
+    return looked(run, now)[0]
+
+
+def looked(run: RunDir, now: float | None = None) -> tuple[RunState, snapshot.Folded]:
+    """The state of `run` as one sees it now, and the fold of its journal, which can be read on from.
+
+    Raises:
+        RunError: there is no such run, or it cannot be read.
+    """
     if not run.exists():
         raise RunError(f"{run.path} is not a run.", "`loratui runs` lists the runs of a project.")
     try:
@@ -83,7 +100,7 @@ def status(run: RunDir, now: float | None = None) -> RunState:
             f"The journal of run {run.id} cannot be read: {error.strerror or error}.",
             "Check its permissions.",
         ) from error
-    return explained(seen, run)
+    return explained(seen, run), folded
 
 
 def wait(run: RunDir, on_event: Callable[[Event], None] | None = None, poll_s: float = _POLL_S) -> RunState:

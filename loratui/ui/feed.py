@@ -22,7 +22,7 @@ from loratui.runs.events import read_events
 from loratui.runs.fold import apply, fold
 from loratui.runs.liveness import observed_state
 from loratui.runs.state import ENDED, RunState
-from loratui.runs.status import Watch, status
+from loratui.runs.status import Watch, looked, status
 from loratui.runs.steps import read_records
 from loratui.ui.messages import CurvesProgress, CurvesRead, QueueRead, RunSeen, RunsListed, Said, SettingsRead
 
@@ -46,8 +46,7 @@ def follow(run: RunDir, post: Post, cancelled: Cancelled) -> None:
     """Watch a run until cancelled: state first, then the last minutes, then every point, then what comes."""
     try:
         folded = _folded(run, post, cancelled)
-        watch = Watch(run)
-        watch.folded, watch.tail.offset = folded.state, folded.offset
+        watch = Watch.onward(run, folded)
         watch.poll()
         post(RunSeen(run, frozen(watch.state)))
         end = watch.tail.offset
@@ -291,11 +290,10 @@ def _state(run: RunDir, living: dict[str, Watch]) -> RunState:
     """
     watch = living.get(run.id)
     if watch is None:
-        state = status(run)
-        kept = snapshot.cached(run) if state.state not in ENDED else None
-        if kept is not None:
-            living[run.id] = watch = Watch(run)
-            watch.folded, watch.tail.offset = kept.state, kept.offset
+        state, folded = looked(run)
+        if state.state not in ENDED:
+            living[run.id] = Watch.onward(run, folded)
+            return frozen(state)
         return state
     while watch.poll(_PIECE):  # the last look, without events, says who lives
         continue
