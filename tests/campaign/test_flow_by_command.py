@@ -2,7 +2,8 @@
 
 new, scan, plan, two trainings of which one is killed and resumed, samples, export, verify, and the file in
 diffusers' own pipeline; from the diffusers folder and, where there is one, from the original's single file.
-A family takes part by its row in FAMILIES and its module in tests/tiny_families.
+A family takes part by its row in FAMILIES and its module in tests/tiny_families; so does each of the second
+models that the module makes (`VARIANTS`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from loratui.runs.liveness import observed_state
 from loratui.weights.header import read_header
 
 FLOW = [spec.name for spec in FAMILIES if spec.flow]
-SHORT = ("sd3", "folder")
+SHORT = ("sd3", "", "folder")
 """The one that `make test` goes; the others are in `make test-long`."""
 STEPS = 60
 SETTINGS = (
@@ -50,15 +51,21 @@ PATIENCE_S = 200.0
 
 
 def cases() -> list[Any]:
-    """(family, layout) for every family; the long ones marked so."""
+    """(family, variant or nothing, layout) for every model; the long ones marked so."""
     found = []
-    for name in FLOW:
+    for name, variant in [*((name, "") for name in FLOW), *tiny_kit.VARIANTS]:
         for layout in ("folder", "file"):
-            if layout == "file" and not hasattr(tiny_kit.tiny(name), "original"):
+            if layout == "file" and name not in tiny_kit.ORIGINAL:
                 continue
-            marks = () if (name, layout) == SHORT else pytest.mark.long
-            found.append(pytest.param(name, layout, marks=marks, id=f"{name}-{layout}"))
+            marks = () if (name, variant, layout) == SHORT else pytest.mark.long
+            words = "-".join(filter(None, (name, variant, layout)))
+            found.append(pytest.param(name, variant, layout, marks=marks, id=words))
     return found
+
+
+def flags(variant: str) -> dict[str, bool]:
+    """What the functions of a tiny base's module are told."""
+    return {variant: True} if variant else {}
 
 
 @dataclass
@@ -138,9 +145,16 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("name", "layout"), cases())
-def test_the_whole_way(name: str, layout: str, ground: Ground, request: pytest.FixtureRequest) -> None:
-    folder: Path = request.getfixturevalue(f"tiny_{name}")
+@pytest.mark.parametrize(("name", "variant", "layout"), cases())
+def test_the_whole_way(
+    name: str, variant: str, layout: str, ground: Ground, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = (
+        tiny_kit.tiny(name).make(ground.root / "base", **flags(variant))
+        if variant
+        else request.getfixturevalue(f"tiny_{name}")
+    )
+    short = (name, variant, layout) == SHORT
     base, settings = folder, list(SETTINGS)
     if layout == "file":
         base = ground.root / "model.safetensors"
@@ -153,7 +167,7 @@ def test_the_whole_way(name: str, layout: str, ground: Ground, request: pytest.F
     planned = ground.command("plan", project, *(w for s in settings for w in ("--set", s)))
     assert planned["steps"] == STEPS and not [p for p in planned["problems"] if p["severity"] == "error"]
 
-    if (name, layout) != SHORT:
+    if not short:
         check_memory(ground, project, [w for s in settings for w in ("--set", s)])
 
     whole = ground.train(project, "whole", settings)
@@ -174,8 +188,8 @@ def test_the_whole_way(name: str, layout: str, ground: Ground, request: pytest.F
     check_files(name, ground, broken, planned)
     sample = next(e for e in events(broken) if e["kind"] == "sample" and e["step"] == STEPS)
     own = Image.open(broken.path / sample["path"])
-    check_in_diffusers(name, folder, ground.root / "peft.safetensors", own)
-    if (name, layout) != SHORT:
+    check_in_diffusers(name, variant, folder, ground.root / "peft.safetensors", own)
+    if not short:
         done = ground.command("sample", broken.path, "--checkpoint", "last", "--strengths", "0,1", "--wait")
         drawn = [Image.open(s["path"]) for s in done["samples"] if s["seed"] == done["samples"][0]["seed"]]
         assert len(drawn) == 2 and psnr(own, drawn[1]) >= 40 and psnr(own, drawn[0]) <= 30
@@ -209,10 +223,10 @@ def check_files(name: str, ground: Ground, run: RunDir, planned: Any) -> None:
     assert lora["parameters"] == numbers and lora["bytes"] == 4 * numbers
 
 
-def check_in_diffusers(name: str, folder: Path, file: Path, own: Image.Image) -> None:
+def check_in_diffusers(name: str, variant: str, folder: Path, file: Path, own: Image.Image) -> None:
     """The trainer's sample: >= 40 dB with the file in diffusers' pipeline, <= 30 dB without it."""
     tiny, said = tiny_kit.tiny(name), json.loads(own.text["loratui"])  # type: ignore[attr-defined]
-    pipeline = tiny.pipeline().from_pretrained(folder, local_files_only=True)
+    pipeline = tiny.pipeline(**flags(variant)).from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
 
     def draw() -> Image.Image:
