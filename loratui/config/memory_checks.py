@@ -15,13 +15,8 @@ def check_memory(config: RunConfig) -> list[Problem]:
     """Errors about the trades of speed for memory."""
     found: list[Problem] = []
     memory, spec = config.memory, family_spec(config.model.family)
-    if spec is not None and memory.blocks_to_swap > spec.blocks:
-        message = f"{spec.title} has {spec.blocks} blocks, so {memory.blocks_to_swap} cannot be swapped."
-        advice = f"Set it to at most {spec.blocks}."
-        found.append(
-            error("memory.blocks_to_swap", "too-many-blocks", message, advice,
-                  {"memory.blocks_to_swap": spec.blocks})
-        )  # fmt: skip
+    if spec is not None and memory.blocks_to_swap > spec.most_blocks:
+        found.append(too_many_blocks(spec.title, spec.most_blocks, memory.blocks_to_swap))
     if config.network.init == "loftq" and memory.base_weights == "full":
         message = "LoftQ begins with what quantising takes from the base, and memory.base_weights is full."
         advice = "Set memory.base_weights to nf4, int8 or fp8, or use pissa."
@@ -37,6 +32,13 @@ def check_memory(config: RunConfig) -> list[Problem]:
         fix = {"memory.compile": False}
         found.append(error("memory.compile", "compile-or-swap", message, "Keep one of them.", fix))
     return [*found, *_processes(config)]
+
+
+def too_many_blocks(what: str, blocks: int, asked: int) -> Problem:
+    """The error that `what` has not as many blocks as are to be swapped."""
+    path = "memory.blocks_to_swap"
+    message = f"{what} has {blocks} blocks, so {asked} cannot be swapped."
+    return error(path, "too-many-blocks", message, f"Set it to at most {blocks}.", {path: blocks})
 
 
 def _processes(config: RunConfig) -> list[Problem]:

@@ -91,7 +91,8 @@ class FamilySpec:
         module: dotted module that implements it (torch inside); loaded only in a job. Not in the head.
         resolution: the resolution the base was trained at, in px.
         latent_factor: picture px per latent px.
-        blocks: how many modules `Family.blocks` finds in a base of true size.
+        blocks: how many modules `Family.blocks` finds in the smallest base of true size; a base's own
+            headers count for more, see `weights.base_layers`.
         notes: one line on what to mind.
         flow: it predicts the velocity of a rectified flow, not noise: see `train.flow`.
         patch: latent px per side of a token; bucket sides are multiples of latent_factor * patch.
@@ -146,6 +147,11 @@ class FamilySpec:
     def side_px(self) -> int:
         """What the sides of every bucket are multiples of."""
         return self.latent_factor * self.patch
+
+    @property
+    def most_blocks(self) -> int:
+        """How many blocks the largest true model has."""
+        return max(self.blocks, sum(self.names.blocks.values()) if self.names is not None else 0)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 from loratui.config.finding import error, warning
+from loratui.config.memory_checks import too_many_blocks
 from loratui.config.schema import RunConfig
-from loratui.errors import Problem
+from loratui.errors import LoratuiError, Problem
 from loratui.families.detect import Detected
-from loratui.families.spec import family_spec
+from loratui.families.spec import FamilySpec, family_spec
 from loratui.plan.flow_checks import check_distilled, check_flow
+from loratui.weights.base_layers import read_layers
 
 _TRUE_SIZE = 100_000_000
 """Bases with fewer weights than this are models to try things on, of any resolution."""
@@ -31,6 +33,7 @@ def check_family(config: RunConfig, family: str, base: Path, found: Detected) ->
         return []
     problems: list[Problem] = check_flow(config, spec)
     problems += check_distilled(config, spec, base)
+    problems += _blocks(config, spec, base)
     side, own = config.data.resolution, spec.resolution
     if found.parameters >= _TRUE_SIZE and not 0.6 * own <= side <= 1.6 * own:
         way = "below" if side < own else "above"
@@ -46,6 +49,19 @@ def check_family(config: RunConfig, family: str, base: Path, found: Detected) ->
         one = {"model.clip_skip": 1}
         problems.append(warning("model.clip_skip", "clip-skip-off", message, "Set it to 1.", one))
     return problems if spec.flow else problems + _prediction(config, base, found)
+
+
+def _blocks(config: RunConfig, spec: FamilySpec, base: Path) -> list[Problem]:
+    """Blocks to swap that models of the family may have, and this base has not."""
+    asked = config.memory.blocks_to_swap
+    if spec.names is None or not 0 < asked <= spec.most_blocks:  # more are refused without a base
+        return []
+    try:
+        layers = read_layers(base, spec.name)
+    except (LoratuiError, OSError):  # said where it is loaded
+        return []
+    count = sum(layers.blocks.values()) if layers is not None else asked
+    return [too_many_blocks("this base", count, asked)] if asked > count else []
 
 
 def _prediction(config: RunConfig, base: Path, found: Detected) -> list[Problem]:

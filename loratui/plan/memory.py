@@ -79,13 +79,10 @@ def checkpoint_bytes(config: RunConfig) -> float:
     return weights + state_bytes(config) + (weights if averaged else 0)
 
 
-def _swapped(config: RunConfig) -> float:
+def _swapped(config: RunConfig, blocks: int) -> float:
     """Share of the denoiser's blocks that block swap keeps off the device; two are there at a time."""
-    family = family_spec(config.model.family)
-    if family is None or not config.memory.blocks_to_swap:
-        return 0.0
-    away = min(config.memory.blocks_to_swap, family.blocks) - _VISITING
-    return max(0, away) / family.blocks
+    away = min(config.memory.blocks_to_swap, blocks) - _VISITING
+    return max(0, away) / blocks if blocks else 0.0
 
 
 def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
@@ -104,7 +101,7 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     # encoded with the captions, in 16 bits, before the denoiser is on the device.
     drawing = size.others if config.samples.every and not alone else 0
     caching = 2 * size.others / GIB if alone else 0.0
-    blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config))
+    blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config, size.blocks))
     rest = (1 - _IN_BLOCKS) * size.denoiser + drawing
     weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
     average = 4 if config.objective.ema_decay else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from loratui.config.patterns import last_match
 from loratui.config.schema import NetworkConfig
 from loratui.errors import LoratuiError
-from loratui.families.spec import family_spec
+from loratui.families.spec import family_spec, row_of
 from loratui.weights import layouts
 from loratui.weights.base_layers import read_layers
 from loratui.weights.consumers import STRUCTURES
@@ -63,6 +63,7 @@ class Sizes:
         layers: layers that get an update.
         lora: trainable numbers.
         exact: counted from the base's own shapes, not from the table of its family.
+        blocks: blocks of the denoiser that can be swapped, see `FamilySpec.blocks`.
         example: (out, in) of the layer shape that most layers have, empty without a linear layer.
     """
 
@@ -71,6 +72,7 @@ class Sizes:
     layers: int
     lora: int
     exact: bool
+    blocks: int
     example: Shape = ()
 
 
@@ -90,11 +92,11 @@ def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | Non
             total = sum(math.prod(shape) for shape in denoiser.values())
             # Patterns speak of diffusers' names, which a single file does not have.
             exact = not (network.ranks and base.is_file())
-            return _count(chosen, network, total, others, exact)
+            return _count(chosen, network, total, others, exact, row_of(family).blocks)
     if family not in STRUCTURES:
         return None
     rows = [(n, (up, *down)) for n, (down, up) in table(family).items() if _of_table(n, network)]
-    return _count(rows, network, _KNOWN_UNET[family], _KNOWN_OTHERS[family], False)
+    return _count(rows, network, _KNOWN_UNET[family], _KNOWN_OTHERS[family], False, row_of(family).blocks)
 
 
 def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | None:
@@ -124,12 +126,13 @@ def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | 
         chosen += list(_text_layers(found.text, family))
     # Text encoders and codec often come from elsewhere: then those of the true model are counted.
     others = found.others or spec.others
-    return _count(chosen, network, found.denoiser, others, True)
+    return _count(chosen, network, found.denoiser, others, True, sum(found.blocks.values()))
 
 
 def _count(
-    layers: list[tuple[str, Shape]], network: NetworkConfig, denoiser: int, others: int, exact: bool
-) -> Sizes:
+    layers: list[tuple[str, Shape]], network: NetworkConfig, denoiser: int, others: int, exact: bool,
+    blocks: int,
+) -> Sizes:  # fmt: skip
     counts = []
     shapes: Counter[Shape] = Counter(shape for _, shape in layers if len(shape) == 2)
     for name, shape in layers:
@@ -138,7 +141,7 @@ def _count(
         if rank:
             counts.append(numbers(shape, network, rank))
     example = max(shapes, key=lambda s: (shapes[s], s)) if shapes else ()
-    return Sizes(denoiser, others, len(counts), sum(counts), exact, example)
+    return Sizes(denoiser, others, len(counts), sum(counts), exact, blocks, example)
 
 
 def numbers(shape: Shape, network: NetworkConfig, rank: int) -> int:

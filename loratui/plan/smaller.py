@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loratui.config.schema import RunConfig
-from loratui.families.spec import family_spec
 from loratui.plan.memory import GIB, estimate
 from loratui.plan.sizes import Sizes
 
@@ -62,7 +61,7 @@ def smaller(
     rough = estimate(config, size, area_px).total_gib
     scale = needed_gib / rough if needed_gib else max(1.0, limit / rough)
     found: list[Smaller] = []
-    for changes in _changes(config):
+    for changes in _changes(config, size.blocks):
         if not changes.keys().isdisjoint(leave):
             continue
         config = _with(config, changes)
@@ -81,8 +80,8 @@ _UNET_SHARE = 0.8
 """Of the trained numbers when text encoders are trained too; about so for SD1.5 and SDXL."""
 
 
-def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
-    memory, data, family = config.memory, config.data, family_spec(config.model.family)
+def _changes(config: RunConfig, blocks: int) -> Iterator[dict[str, Any]]:
+    memory, data = config.memory, config.data
     if not memory.gradient_checkpointing:
         yield {"memory.gradient_checkpointing": True}
     if config.optimizer.name in _EIGHT_BIT:
@@ -94,10 +93,10 @@ def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
         yield {"data.batch_size": 1, "optimizer.accumulation": accumulation}
     if memory.base_weights == "full":
         yield {"memory.base_weights": "fp8"}
-    if family is not None and memory.blocks_to_swap < family.blocks // 2:
-        yield {"memory.blocks_to_swap": family.blocks // 2}
-    if family is not None and memory.blocks_to_swap < family.blocks:
-        yield {"memory.blocks_to_swap": family.blocks}
+    if memory.blocks_to_swap < blocks // 2:
+        yield {"memory.blocks_to_swap": blocks // 2}
+    if memory.blocks_to_swap < blocks:
+        yield {"memory.blocks_to_swap": blocks}
     side = max(data.resolution, *data.also_at, 0)
     step = data.bucket_step
     while (lower := side * 3 // 4 // step * step) >= max(step, data.min_bucket):

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import tiny_kit
 import torch
+import train_kit as kit
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from loratui.config.schema import NetworkConfig
+from loratui.families.detect import detect
 from loratui.families.protocol import Family, Parts, load_family
 from loratui.families.spec import FAMILIES
+from loratui.plan.family_checks import check_family
 from loratui.plan.sizes import sizes
 from loratui.train.adapter import Adapter
 from loratui.train.export import export_lora
@@ -76,6 +79,20 @@ def test_the_plan_counts_what_the_network_trains(name: str, base: Path, file: Pa
         assert found is not None and found.exact
         assert (found.layers, found.lora) == expected[:2], source.name
         assert found.denoiser in {expected[2], _numbers(source)}
+
+
+def test_blocks_to_swap_are_those_of_the_base(name: str, base: Path, file: Path) -> None:
+    """Counted from headers, as the family finds them; one more is refused before anything is loaded."""
+    family = load_family(name)
+    count = len(family.blocks(family.load(base, torch.float32).denoiser))
+    for source in (base, file):
+        found = sizes(source, name, NetworkConfig())
+        assert found is not None and found.blocks == count
+        for asked in (count, count + 1):
+            config = kit.tiny_config(memory__blocks_to_swap=asked, model__family=name)
+            said = [p for p in check_family(config, name, source, detect(source)) if "blocks" in p.code]
+            wrong = [("error", {"memory.blocks_to_swap": count})] if asked > count else []
+            assert [(p.severity, p.fix) for p in said] == wrong, source.name
 
 
 def _numbers(path: Path) -> int:

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import tiny_kit
 import torch
+import train_kit as kit
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from loratui.config.checks import check
 from loratui.config.presets import list_presets
+from loratui.config.schema import NetworkConfig
 from loratui.errors import BaseModelError
 from loratui.families.detect import Detected, detect
 from loratui.families.flux2 import FAMILY, convert
@@ -23,7 +26,10 @@ from loratui.families.layouts import flux2 as layout
 from loratui.families.protocol import stack
 from loratui.families.spec import FAMILIES, row_of
 from loratui.plan.cards import Card
+from loratui.plan.family_checks import check_family
 from loratui.plan.flow_checks import is_distilled
+from loratui.plan.memory import estimate
+from loratui.plan.sizes import sizes
 from loratui.project.bases import offspring, said
 from loratui.project.recommending import recommend
 from loratui.weights.layouts import names_of
@@ -257,3 +263,22 @@ def test_dev_is_known_by_its_size_and_has_presets_of_its_own(numbers: int, kind:
     assert offspring("x", found) == kind and ("dev by its size" in said("x", found)) == bool(kind)
     chosen = recommend(list_presets()[0], "flux2", "style", Card(gib=48), kind)
     assert chosen is not None and chosen.preset.name == ("flux2-dev-style" if kind else "flux2-style")
+
+
+@pytest.mark.parametrize(("double", "single", "fits"), [(8, 48, True), (5, 20, False)])
+def test_blocks_that_can_be_swapped_are_those_of_the_model(
+    tmp_path: Path, double: int, single: int, fits: bool
+) -> None:
+    """dev has 56, klein 4B 25, counted in the header: 40 are a share of the first, too many for the other."""
+    names = names_of("flux2", json.dumps({"transformer_blocks": double, "single_transformer_blocks": single}))
+    path = tmp_path / "model.safetensors"
+    save_file({f"{name}.weight": torch.zeros(24, 8) for name in names.originals}, path)
+    size = sizes(path, "flux2", NetworkConfig())
+    assert size is not None and size.blocks == double + single
+    config = kit.tiny_config(model__family="flux2", memory__blocks_to_swap=40)
+    assert not [p for p in check(config) if p.code == "too-many-blocks"]
+    said = [p.fix for p in check_family(config, "flux2", path, Detected("flux2")) if "blocks" in p.code]
+    assert said == ([] if fits else [{"memory.blocks_to_swap": 25}])
+    plain = kit.tiny_config(model__family="flux2")
+    shares = [estimate(c, size, 1024).weights_gib for c in (config, plain)]
+    assert shares[0] / shares[1] == pytest.approx(1 - 0.9 * (38 / 56 if fits else 23 / 25))
