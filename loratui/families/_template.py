@@ -8,7 +8,7 @@ What there is to write, besides this file, is one line: its name in `NAMES` of `
    names of tensors: take such as every layout of its files has. `[layers]` is what the targets mean, `idle`
    which of them get no gradient in the last block (where a stream ends unread), `files` the form that the
    model's users load. Count `parameters` and `blocks` on diffusers' class under `torch.device("meta")`;
-   `others` is codec and text encoders.
+   `others` is codec and text encoders; `[[captions]]`, one for each encoder, is what `encode_captions` gives.
 2. `[names]` (`spec.LayerNames`): the kinds of blocks with their counts in the largest true model, the forms
    of names that each program reads (`weights.layouts.Names`), and a line for each layer. Take them from the
    original's code and from ComfyUI's and diffusers' converters. Where the original has diffusers' names,
@@ -57,6 +57,11 @@ Shape suffixes: B batch, C channels, H and W latent height and width, L tokens, 
 # marks = ["blocks.0.attn.qkv.weight"]
 # parameters = 6_000_000_000
 # others = 4_800_000_000
+#
+# [[captions]]
+# tokens = 512
+# width = 4096
+# inputs = ["context_embedder.weight", "txt_in.weight"]
 #
 # [layers]
 # attention = [".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0"]

@@ -23,6 +23,12 @@ is left to mask, that changes nothing.)
 # parameters = 8_900_000_000
 # others = 4_850_000_000
 #
+# [[captions]]
+# tokens = 512
+# around = 2
+# width = 4096
+# inputs = ["context_embedder.weight", "txt_in.weight"]
+#
 # [layers]
 # # in the original, q, k, v and the MLP of a single block are one matrix: they are trained as one
 # attention = [

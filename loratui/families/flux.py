@@ -24,6 +24,12 @@ samples what the settings say. LoRA files name the original's fused matrices, wh
 # parameters = 11_901_408_320
 # others = 4_970_000_000
 #
+# [[captions]]
+# tokens = 512
+# unguided = 256 # schnell
+# width = 4096
+# inputs = ["context_embedder.weight", "txt_in.weight"]
+#
 # [layers]
 # # in the original, q, k, v and the MLP of a single block are one matrix: they are trained as one
 # attention = [

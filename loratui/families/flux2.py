@@ -25,6 +25,11 @@ a patch of 2 x 2, the size of a token.
 # others = 3_198_000_000
 # larger = { dev = 20_000_000_000 } # klein has 4 or 9 billion numbers, dev 32
 #
+# [[captions]]
+# tokens = 512
+# width = 7680
+# inputs = ["context_embedder.weight", "txt_in.weight"]
+#
 # [layers]
 # attention = [
 #     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",

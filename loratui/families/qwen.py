@@ -25,6 +25,12 @@ the picture's. The codec is that of a video model. Samples use a negative prompt
 # parameters = 20_430_401_088
 # others = 8_420_000_000
 #
+# [[captions]]
+# tokens = 1024
+# around = 5
+# width = 3584
+# inputs = ["txt_in.weight"]
+#
 # [layers]
 # attention = [
 #     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",

@@ -6,6 +6,11 @@
 # latent_factor = 8
 # blocks = 38
 # notes = "epsilon, CLIP ViT-L/14"
+#
+# [[captions]]
+# tokens = 77
+# width = 768
+# fp32 = true
 # ///
 
 from __future__ import annotations

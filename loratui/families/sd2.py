@@ -6,6 +6,11 @@
 # latent_factor = 8
 # blocks = 38
 # notes = "v-prediction at 768 px, OpenCLIP ViT-H/14"
+#
+# [[captions]]
+# tokens = 77
+# width = 1024
+# fp32 = true
 # ///
 
 from __future__ import annotations

@@ -22,6 +22,17 @@ place, as they do when they sample.
 # parameters = 2_028_328_000
 # others = 5_700_000_000
 #
+# [[captions]]
+# tokens = 77 # of both CLIPs, side by side
+# width = 2048
+# fp32 = true
+# inputs = ["time_text_embed.text_embedder.linear_1.weight", "y_embedder.mlp.0.weight"]
+#
+# [[captions]]
+# tokens = 256
+# width = 4096
+# inputs = ["context_embedder.weight"]
+#
 # [layers]
 # attention = [
 #     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",

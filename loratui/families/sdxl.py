@@ -11,6 +11,11 @@ cropped, and the size it is trained at (section 2.2 there).
 # latent_factor = 8
 # blocks = 87
 # notes = "epsilon or v-prediction, two text encoders, told of sizes and crops; the refiner is refused"
+#
+# [[captions]]
+# tokens = 77
+# width = 2048
+# fp32 = true
 # ///
 
 from __future__ import annotations

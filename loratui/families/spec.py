@@ -82,6 +82,28 @@ class Packaged:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionPart:
+    """What the cache holds of a caption from one of its encoders: features of tokens, for the disk it takes.
+
+    Attributes:
+        tokens: how many, filling included; at most so many where there is none.
+        width: features of a token in the true model.
+        inputs: names, in diffusers and in the original, of the denoiser's matrix that takes the features:
+            its columns are their number in a base of another size.
+        around: where filling is not kept, the tokens of the chat that are, and of the end; -1 with filling.
+        unguided: tokens in bases that have no input for a guidance, where they are others; else 0.
+        fp32: the encoder is held in fp32 even when it is of true size; large ones are in bf16.
+    """
+
+    tokens: int
+    width: int
+    inputs: tuple[str, ...] = ()
+    around: int = -1
+    unguided: int = 0
+    fp32: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FamilySpec:
     """A light row of the family table; what is not said here is a key of the same name in the file's head.
 
@@ -114,6 +136,7 @@ class FamilySpec:
         wide: activations overflow fp16.
         parameters: numbers of the denoiser of the (smallest) true model; 0 where a table counts them.
         others: numbers of codec and text encoders.
+        captions: what the cache holds of a caption.
         names: names of its layers; None for the classic families, which have tables of their own.
         configs: packaged settings; None for the classic families, which have them in `configs/`.
     """
@@ -140,6 +163,7 @@ class FamilySpec:
     wide: bool = False
     parameters: int = 0
     others: int = 0
+    captions: tuple[CaptionPart, ...] = ()
     names: LayerNames | None = None
     configs: Packaged | None = None
 
@@ -175,7 +199,10 @@ def read_spec(path: Path) -> FamilySpec:
         ValueError: it has no head, or a key is unknown, missing or of another type; names file and key.
     """
     given = read_heading(path)
-    for table, kind in ((given, FamilySpec), *((given.get(key), kind) for key, kind in _INSIDE.items())):
+    inside = [(given.get(key), kind) for key, kind in _INSIDE.items()]
+    captions = given.get("captions")
+    inside += [(part, CaptionPart) for part in (captions if isinstance(captions, list) else ())]
+    for table, kind in [(given, FamilySpec), *inside]:
         known = {f.name for f in fields(kind)} - ({"name", "module"} if kind is FamilySpec else set())
         unknown = sorted(set(table) - known) if isinstance(table, dict) else []
         if unknown:

@@ -26,6 +26,12 @@ is trained with an adapter merged in that undoes it first (`model.adapter`), and
 # parameters = 6_154_908_736
 # others = 4_010_000_000
 #
+# [[captions]]
+# tokens = 512
+# around = 8
+# width = 2560
+# inputs = ["cap_embedder.1.weight"]
+#
 # [layers]
 # attention = [".attention.to_q", ".attention.to_k", ".attention.to_v", ".attention.to_out.0"]
 # mlp = [".feed_forward.w1", ".feed_forward.w2", ".feed_forward.w3"]

@@ -15,6 +15,7 @@ from loratui.config.schema import RunConfig
 from loratui.dataset.framing import grids
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
+from loratui.plan.captions import caption_bytes
 from loratui.plan.held import held_back
 from loratui.plan.memory import Memory, checkpoint_bytes, estimate
 from loratui.plan.picture_checks import check_class, check_pictures
@@ -184,15 +185,15 @@ def _disk(
     lora = size.lora if size else 0
     kept = min(saves, config.saving.keep) + 1 if saves else 0
     side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
-    captions = len({p.caption for p in scan.pictures}) + 1
+    captions = {p.caption for p in scan.pictures} | {""}
     each = (2 if config.data.flip else 1) * config.data.versions
     latents = each * sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
     needed = {
         "checkpoints": int(kept * lora * checkpoint_bytes(config)),
         "export": lora * _file_bytes(config),
         # mean and deviation of four latent channels at an eighth of the side, of each version, mirrored
-        # and not; 77 tokens of up to 1024 numbers
-        "caches": latents + captions * 77 * 1024 * 4,
+        # and not
+        "caches": latents + caption_bytes(config.model.family, size, captions),
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }
     if config.data.cache == "memory":

@@ -11,13 +11,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratui.config.patterns import last_match
 from loratui.config.schema import NetworkConfig
 from loratui.errors import LoratuiError
-from loratui.families.spec import family_spec, row_of
+from loratui.families.spec import CaptionPart, family_spec, row_of
+from loratui.plan.captions import captions_of
 from loratui.weights import layouts
 from loratui.weights.base_layers import read_layers
 from loratui.weights.consumers import STRUCTURES
@@ -64,6 +65,7 @@ class Sizes:
         lora: trainable numbers.
         exact: counted from the base's own shapes, not from the table of its family.
         blocks: blocks of the denoiser that can be swapped, see `FamilySpec.blocks`.
+        captions: what the cache holds of a caption, as the base's own shapes tell; its family's without.
         example: (out, in) of the layer shape that most layers have, empty without a linear layer.
     """
 
@@ -74,6 +76,7 @@ class Sizes:
     exact: bool
     blocks: int
     example: Shape = ()
+    captions: tuple[CaptionPart, ...] = ()
 
 
 def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | None:
@@ -126,7 +129,8 @@ def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | 
         chosen += list(_text_layers(found.text, family))
     # Text encoders and codec often come from elsewhere: then those of the true model are counted.
     others = found.others or spec.others
-    return _count(chosen, network, found.denoiser, others, True, sum(found.blocks.values()))
+    counted = _count(chosen, network, found.denoiser, others, True, sum(found.blocks.values()))
+    return replace(counted, captions=captions_of(spec, found.own))
 
 
 def _count(

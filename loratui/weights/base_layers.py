@@ -29,6 +29,7 @@ class BaseLayers:
     Attributes:
         shapes: diffusers' name of each layer of the blocks -> (out, in).
         blocks: kind of block -> how many.
+        own: shape of each of the denoiser's tensors by its name in the base, prefix removed.
         denoiser: numbers of the denoiser.
         others: numbers of codec and text encoders that lie in the base.
         text: shapes of the text encoders' tensors by name, that lie in the base.
@@ -37,6 +38,7 @@ class BaseLayers:
 
     shapes: dict[str, Shape]
     blocks: dict[str, int]
+    own: dict[str, Shape]
     denoiser: int
     others: int
     text: dict[str, Shape]
@@ -78,8 +80,8 @@ def read_layers(base: Path, family: str) -> BaseLayers | None:
     names = names_of(family, json.dumps(blocks))
     text = {n: s for n, s in elsewhere.items() if not n.startswith(("vae.", "first_stage_model."))}
     return BaseLayers(
-        {n: shapes[n] for n in names.parts if n in shapes}, blocks, _numbers(own), _numbers(elsewhere), text,
-        names,
+        {n: shapes[n] for n in names.parts if n in shapes}, blocks, own, _numbers(own), _numbers(elsewhere),
+        text, names,
     )  # fmt: skip
 
 

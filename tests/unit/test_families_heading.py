@@ -35,6 +35,9 @@ def test_a_head_becomes_a_row(tmp_path: Path) -> None:
         (f"{PLAIN}\ncolour = 1", "`colour`"),
         (f'{PLAIN}\nname = "other"', "`name`"),
         (f"{PLAIN}\n{NAMES}\nturn = 1", "`turn`"),
+        (f"{PLAIN}\n[[captions]]\ntokens = 1\nwidth = 1\nwords = 1", "`words`"),
+        (f"{PLAIN}\n[[captions]]\ntokens = 1", "`width`"),
+        (f"{PLAIN}\ncaptions = 5", r"\$\.captions"),
         (f"{PLAIN}\n[layers]\nattention = []\nmlp = []\nconv = []", "`conv`"),
         (f"{PLAIN}\n[layers]\nattention = []", "`mlp`"),
         (f'{PLAIN}\n[configs]\nvae = "{{}}"\nscheduler = "{{}}"', "`model_index`"),
@@ -67,7 +70,7 @@ def test_the_template_has_a_whole_head() -> None:
 @pytest.mark.parametrize("row", [f for f in FAMILIES if f.flow], ids=lambda f: f.name)
 def test_heads_of_flow_families_are_whole(row: spec.FamilySpec) -> None:
     """Settings are JSON of the classes they say, and each target has a place in the table of names."""
-    assert row.pipelines and row.marks and row.parameters and row.others
+    assert row.pipelines and row.marks and row.parameters and row.others and row.captions
     assert row.packaged("model_index")["_class_name"] in row.pipelines
     assert "Scheduler" in row.packaged("scheduler")["_class_name"]
     assert "Autoencoder" in row.packaged("vae")["_class_name"]

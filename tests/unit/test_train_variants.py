@@ -18,6 +18,7 @@ from loratui.dataset.framing import Frame
 from loratui.dataset.variants import Jitter, around
 from loratui.families.sd15 import FAMILY
 from loratui.families.sdxl import FAMILY as SDXL
+from loratui.plan.captions import caption_bytes
 from loratui.plan.plan import plan
 from loratui.project import manifest
 from loratui.project.project import Project
@@ -218,7 +219,7 @@ def test_what_a_run_plans_says_and_refuses(tmp_path: Path, monkeypatch: pytest.M
     plain = kit.tiny_config()
     many = replace(plain, data=replace(plain.data, crop="random", variants=5, flip=True))
     bytes_of = [plan(project, c, scan).disk["caches"] for c in (plain, many)]
-    text = 2 * 77 * 1024 * 4
+    text = caption_bytes("auto", None, {"", *(p.caption for p in scan.pictures)})
     assert bytes_of[1] - text == 10 * (bytes_of[0] - text)
 
     monkeypatch.setattr(faces, "can_see", lambda: False)
