@@ -19,7 +19,7 @@ from loratui.runs.directory import RunDir
 from loratui.runs.events import read_lines
 from loratui.runs.fold import fold, from_status, memo_to_json, to_status
 from loratui.runs.state import RunState
-from loratui.runs.steps import decode, read_records
+from loratui.runs.steps import Record, Step, decode, read_records
 
 FORMAT = 2
 """Raised when `fold` comes to mean something else: caches of another format are not used."""
@@ -27,6 +27,8 @@ _MARK = 18
 _PIECE = 1 << 19
 _GLIMPSE = 1 << 16
 _OPENED = b'"kind":"opened"'
+_STATE = b'"kind":"state"'
+_STEP = b'"kind":"step"'
 
 
 @dataclass(slots=True)
@@ -63,15 +65,44 @@ def glimpse(run: RunDir) -> RunState | None:
         size = os.fstat(file.fileno()).st_size
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             begun = max(0, text.rfind(b"\n", 0, max(0, text.rfind(_OPENED))) + 1)
-        head = read_records(run.events_path, begun, _GLIMPSE)
+            head = read_records(run.events_path, begun, _GLIMPSE)
+            start = max(head.offset, size - 4 * _GLIMPSE)
+            between = [_last(text, kind, head.offset, start) for kind in (_STATE, _STEP)]
         state = fold(head.records, RunState(run_id=run.id))
-        start = max(head.offset, size - 4 * _GLIMPSE)
         tail, whole = read_lines(run.events_path, start)
         lines = tail[: max(0, whole - 1)].split(b"\n")
-        fold(decode(lines[1:] if start > head.offset else lines)[0], state)
+        records = decode(lines[1:] if start > head.offset else lines)[0]
+        if start > head.offset:
+            _skip(state, decode([line for line in between if line])[0], records)
+        fold(records, state)
         state.best_loss = None
         return state if state.events else None
     return None
+
+
+def _last(text: mmap.mmap, kind: bytes, start: int, end: int) -> bytes:
+    """The last whole line of a kind between two places, or nothing."""
+    at = text.rfind(kind, start, end)
+    if at < 0:
+        return b""
+    return text[text.rfind(b"\n", start, at) + 1 : max(at, text.find(b"\n", at))]
+
+
+def _skip(state: RunState, left_out: list[Record], records: list[Record]) -> None:
+    """Stand where `records` go on, by the last of what was left out; its steps cost no time of theirs."""
+    fold([record for record in left_out if _step_of(record) is None], state)
+    first = next((step for record in records if (step := _step_of(record)) is not None), None)
+    at = first - 1 if first is not None else max((_step_of(r) or 0 for r in left_out), default=0)
+    if at > state.step:
+        state.step = at
+        state.memo.clock_at = 0.0
+
+
+def _step_of(record: Record) -> int | None:
+    if isinstance(record, Step):
+        return record.step
+    step = record.get("step")
+    return step if record.get("kind") == "step" and isinstance(step, int) else None
 
 
 def cached(run: RunDir) -> Folded | None:

@@ -113,7 +113,7 @@ def _folded(run: RunDir, post: Post, cancelled: Cancelled) -> snapshot.Folded:
     end = run.events_path.stat().st_size if run.events_path.exists() else 0
     looked = time.monotonic()
     if end - folded.offset > _LONG and (seen := snapshot.glimpse(run)) is not None:
-        post(RunSeen(run, observed_state(seen, None, run)))
+        post(RunSeen(run, observed_state(seen, None, run), earlier=True))
         post(CurvesRead(run, curve_cache.newest(run, end, WINDOW_S)))
     while folded.offset < end and not cancelled():
         read = read_records(run.events_path, folded.offset, _PIECE)

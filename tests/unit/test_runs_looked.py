@@ -50,13 +50,28 @@ def test_a_living_run_without_status_is_read_on_from(tmp_path: Path, reads: list
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 19, 20, 60])
-def test_a_glimpse_knows_the_newest_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_a_glimpse_stands_where_the_newest_events_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("app_kit.time.time", lambda: now)
     writer = RunWriter(tmp_path, steps=100_000)
     writer.alive()
-    writer.steps(1, 800)
+    writer.write("state", state="caching")
+    for n in range(300):
+        writer.write("log", level="info", message=f"{n} " + "x" * 60)
+    writer.write("state", state="running")
+    for step in range(1, 801):
+        now += 0.5
+        writer.steps(step, step)
     for n in range(1200):  # the steps lie before what is looked at
         writer.write("log", level="info", message=f"{n} " + "x" * 60)
     monkeypatch.setattr(snapshot, "_GLIMPSE", 1 << 14)
-    writer.steps(801, 800 + count)
-    seen = snapshot.glimpse(writer.run)
-    assert seen is not None and (seen.step == 800 + count if count else seen.step < 800)
+    for step in range(801, 801 + count):
+        now += 0.5
+        writer.steps(step, step)
+    seen, whole = snapshot.glimpse(writer.run), snapshot.load(writer.run).state
+    assert seen is not None
+    assert (seen.step, seen.state) == (whole.step, whole.state) == (800 + count, "running")
+    if count > 5:
+        assert seen.step_s == pytest.approx(whole.step_s, rel=0.2)
