@@ -178,6 +178,12 @@ class FamilySpec:
         return max(self.blocks, sum(self.names.blocks.values()) if self.names is not None else 0)
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of the true model's latents; codecs made for video call them otherwise."""
+        vae = self.packaged("vae") if self.configs is not None else {}
+        return int(vae.get("latent_channels") or vae.get("z_dim") or 4)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Words for bases of this family that have presets of their own, `NAME-WORD...`."""
         return (*(["turbo"] if self.distilled else []), *self.larger)

@@ -15,6 +15,7 @@ from loratui.config.schema import RunConfig
 from loratui.dataset.framing import grids
 from loratui.dataset.scan import Picture, Scan, count_buckets
 from loratui.errors import Problem
+from loratui.families.spec import family_spec
 from loratui.plan.captions import caption_bytes
 from loratui.plan.held import held_back
 from loratui.plan.memory import Memory, checkpoint_bytes, estimate
@@ -187,13 +188,14 @@ def _disk(
     side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
     captions = {p.caption for p in scan.pictures} | {""}
     each = (2 if config.data.flip else 1) * config.data.versions
-    latents = each * sum(b.images * (b.width // 8) * (b.height // 8) * 8 * 4 for b in buckets)
+    spec = family_spec(config.model.family)
+    factor, channels = (spec.latent_factor, spec.latent_channels) if spec is not None else (8, 4)
+    places = sum(b.images * (b.width // factor) * (b.height // factor) for b in buckets)
     needed = {
         "checkpoints": int(kept * lora * checkpoint_bytes(config)),
         "export": lora * _file_bytes(config),
-        # mean and deviation of four latent channels at an eighth of the side, of each version, mirrored
-        # and not
-        "caches": latents + caption_bytes(config.model.family, size, captions),
+        # mean and deviation in fp32, of each version, mirrored and not
+        "caches": each * places * channels * 2 * 4 + caption_bytes(config.model.family, size, captions),
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }
     if config.data.cache == "memory":

@@ -1,4 +1,4 @@
-"""The disk that the plan counts for encoded captions, against the files of each flow family's tiny bases."""
+"""The disk that the plan counts for encoded captions and pictures, against what tiny bases give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from loratui.config.schema import NetworkConfig
 from loratui.families import original
 from loratui.families.protocol import load_family
-from loratui.families.spec import FAMILIES
+from loratui.families.spec import FAMILIES, row_of
 from loratui.plan import captions as counted
 from loratui.plan.plan import plan
 from loratui.plan.sizes import sizes
@@ -59,6 +59,26 @@ def test_files_have_the_size_that_is_counted(
     for source in (folder, tmp_path / "model.safetensors"):
         found = counted.caption_bytes(name, sizes(source, name, NetworkConfig()), CAPTIONS)
         assert found == pytest.approx(true, rel=0.1), source.name
+
+
+def test_latents_have_the_channels_that_are_counted(base: tuple[str, Path], tmp_path: Path) -> None:
+    """Those that the settings of the codec say, in its true size as in the tiny one's."""
+    name, folder = base
+    spec, family = row_of(name), load_family(name)
+    assert spec.configs is not None
+    tiny = replace(spec, configs=replace(spec.configs, vae=(folder / "vae" / "config.json").read_text()))
+    parts = family.load(folder, torch.float32)
+    with torch.no_grad():
+        mean, _ = family.encode_pictures(parts, torch.zeros(1, 3, 32, 32))
+    assert mean.shape[1] == tiny.latent_channels == parts.latent_channels
+    kit.tiny_pictures(tmp_path / "pictures", 1)
+    project = Project.create(tmp_path / "p", str(folder), "", tmp_path / "pictures", preset="demo")
+    config = kit.tiny_config(model__family=name)
+    made = plan(project, config, project.scan(), folder)
+    text = counted.caption_bytes(name, sizes(folder, name, config.network), [""])
+    (bucket,) = made.buckets
+    places = (bucket.width // spec.latent_factor) * (bucket.height // spec.latent_factor)
+    assert made.disk["caches"] - text == places * spec.latent_channels * 2 * 4 > 0
 
 
 def test_small_encoders_are_those_that_are_held_in_fp32() -> None:
