@@ -102,7 +102,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loratui.families import clip_unet, original, sources, t5_text
+from loratui.families import clip_unet, encoders, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.loading import identity
@@ -145,6 +145,7 @@ class Template:
         kind: Any = None  # diffusers' class of the transformer
         # Out of diffusers.loaders.single_file_utils, or `original.by_names`.
         convert: Any = None
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, kind, MARK, infer, convert, dtype, self.name
         )

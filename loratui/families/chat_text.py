@@ -19,6 +19,7 @@ from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
 from loratui.errors import BaseModelError
+from loratui.families.encoders import part_of
 from loratui.families.loading import assemble, check_header, read_json, weight_files
 from loratui.families.original import Tensors, count_blocks, read_plain, small_or_bf16
 from loratui.families.sources import Place, TextPart
@@ -58,10 +59,9 @@ class Chat:
 
 def qwen3(folder: str, tokenizer: str, layers: tuple[int, ...], thinking: bool = False) -> Chat:
     """Qwen3, which is told not to think unless `thinking`."""
-    mark = "layers.0.self_attn.q_norm.weight"
     thought = "" if thinking else "<think>\n\n</think>\n\n"
     return Chat(
-        TextPart("Qwen3", folder, tokenizer, mark, "qwen3", ("qwen3",), ("Qwen2",)),
+        part_of("Qwen3", folder, tokenizer),
         Qwen3Model, Qwen3Config, layers, 1e6, 1e-6, "",
         f"<|im_start|>user\n{{}}<|im_end|>\n<|im_start|>assistant\n{thought}", thinking,
     )  # fmt: skip
@@ -69,9 +69,8 @@ def qwen3(folder: str, tokenizer: str, layers: tuple[int, ...], thinking: bool =
 
 def mistral(folder: str, tokenizer: str, layers: tuple[int, ...], system: str) -> Chat:
     """Mistral Small 3, alone or with the vision tower of 3.1 and 3.2."""
-    classes = ("Llama", "Mistral", "PreTrainedTokenizer", "TokenizersBackend", "Pixtral")
     return Chat(
-        TextPart("Mistral", folder, tokenizer, _FIRST, "mistral3", ("mistral3", "mistral"), classes),
+        part_of("Mistral", folder, tokenizer),
         MistralModel, MistralConfig, layers, 1e9, 1e-5, system,
         f"<s>[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT][INST]{{}}[/INST]",
     )  # fmt: skip

@@ -121,7 +121,7 @@ from diffusers.models.transformers.transformer_chroma import (
 )
 from torch import Tensor, nn
 
-from loratui.families import clip_unet, original, sources, t5_text
+from loratui.families import clip_unet, encoders, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
@@ -147,6 +147,7 @@ class Chroma:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, ChromaTransformer2DModel, MARK, infer, convert, dtype, self.name
         )

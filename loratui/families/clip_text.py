@@ -61,7 +61,8 @@ class ClipPart(TextPart):
 def part(key: str, title: str, folder: str, tokenizer: str, hint: str) -> ClipPart:
     """CLIP as a part of a family."""
     return ClipPart(
-        title, folder, tokenizer, MARK, hint, ("clip_text_model", "clip"), (), key=key
+        title, folder, tokenizer, MARK, hint, ("clip_text_model", "clip"), (),
+        ("tokenizer.json", "vocab.json"), key=key,
     )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def load_parts(
     for clip_part in clips:
         place = find_encoder(clip_part, base, text)
         if place is None:
-            raise no_encoder(clip_part, base)
+            raise no_encoder(clip_part, base, text)
         folder = find_tokenizer(clip_part, base, text)
         loaders[clip_part.key] = partial(load_place, place, projected, clip_part.hint == "clip_g")
         tokenizers[clip_part.key] = _tokenizer(folder, "!" if clip_part.hint == "clip_g" else "<|endoftext|>")

@@ -125,7 +125,7 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor, nn
 
-from loratui.families import clip_text, clip_unet, original, sources, t5_text
+from loratui.families import clip_text, clip_unet, encoders, original, sources, t5_text
 from loratui.families.clip_unet import UNET_KEY, load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
@@ -151,6 +151,7 @@ class Flux1:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoders from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, FluxTransformer2DModel, MARK, infer, convert, dtype, self.name
         )

@@ -30,6 +30,9 @@ a patch of 2 x 2, the size of a token.
 # width = 7680
 # inputs = ["context_embedder.weight", "txt_in.weight"]
 #
+# [text_by_tensor]
+# "guidance_in.in_layer.weight" = "Mistral3ForConditionalGeneration"
+#
 # [layers]
 # attention = [
 #     ".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.to_out.0", ".attn.add_q_proj", ".attn.add_k_proj",
@@ -120,7 +123,7 @@ from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor, nn
 
 from loratui.errors import BaseModelError
-from loratui.families import chat_text, original, sources, t5_text
+from loratui.families import chat_text, encoders, original, sources, t5_text
 from loratui.families.clip_unet import UNET_KEY, load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as packing
@@ -148,6 +151,7 @@ class Flux2:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, Flux2Transformer2DModel, MARK, infer, convert, dtype, self.name
         )

@@ -116,7 +116,7 @@ import torch
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 from torch import Tensor, nn
 
-from loratui.families import original, qwen_text, qwen_vae, sources, t5_text
+from loratui.families import encoders, original, qwen_text, qwen_vae, sources, t5_text
 from loratui.families.emphasis import Spoken, words
 from loratui.families.layouts import flux as layout
 from loratui.families.loading import identity
@@ -148,6 +148,7 @@ class QwenImage:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoder and codec from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, QwenImageTransformer2DModel, MARK, infer, convert, dtype, self.name
         )

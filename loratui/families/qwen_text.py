@@ -12,12 +12,11 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLCo
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
 
 from loratui.errors import BaseModelError
+from loratui.families.encoders import part_of
 from loratui.families.loading import assemble, read_json, weight_files
 from loratui.families.original import Tensors, count_blocks, read_plain, small_or_bf16
 from loratui.families.sources import Place, TextPart
 
-MARK = "layers.0.self_attn.k_proj.bias"
-"""Qwen3's have no bias there."""
 _STARTS = ("model.language_model.", "language_model.model.", "language_model.", "model.", "")
 """What stands before the language model's names: each version of transformers saves it otherwise."""
 _KEPT = ("embed_tokens.", "layers.", "norm.")
@@ -26,8 +25,8 @@ _HEAD = 128
 
 
 def part(folder: str, tokenizer: str) -> TextPart:
-    """Qwen2.5-VL as a part of a family; `qwen25_7b` is in its prefix in ComfyUI's files of whole bases."""
-    return TextPart("Qwen2.5-VL", folder, tokenizer, MARK, "qwen25", ("qwen2_5_vl",), ("Qwen2",))
+    """Qwen2.5-VL as a part of a family."""
+    return part_of("Qwen2_5_VL", folder, tokenizer)
 
 
 def load_encoder(place: Place) -> nn.Module:

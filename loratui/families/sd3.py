@@ -21,6 +21,7 @@ place, as they do when they sample.
 # marks = ["joint_blocks.0.x_block.attn.qkv.weight", "y_embedder.mlp.0.weight"]
 # parameters = 2_028_328_000
 # others = 5_700_000_000
+# optional = ["text_encoder_3"]
 #
 # [[captions]]
 # tokens = 77 # of both CLIPs, side by side
@@ -121,7 +122,7 @@ from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoi
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
-from loratui.families import clip_text, clip_unet, original, sources, t5_text
+from loratui.families import clip_text, clip_unet, encoders, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.loading import identity
@@ -148,6 +149,7 @@ class StableDiffusion3:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with text encoders from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, SD3Transformer2DModel, "joint_blocks.0.x_block.attn.qkv.weight", infer,
             lambda tensors, _: convert_sd3_transformer_checkpoint_to_diffusers(tensors), dtype,
@@ -159,9 +161,7 @@ class StableDiffusion3:
         loaders, tokenizers, identities = clip_text.load_parts(CLIPS, base, text, projected=True)
         place = sources.find_encoder(T5, base, text)
         if place is not None:
-            folder = sources.find_tokenizer(T5, base, text)
-            if folder is None:
-                raise sources.no_tokenizer(T5, base)
+            place, folder = sources.find(T5, base, text)
             loaders["t5"] = lambda: t5_text.load_encoder(place)
             tokenizers["t5"] = t5_text.load_tokenizer(folder)
             identities.append(original.place_identity(place, folder))

@@ -26,6 +26,7 @@ class TextPart:
         hint: part of the prefix that it has in files of a whole base (`clip_l`).
         kinds: `model_type` in its config.json, where a folder of its own is named.
         classes: beginnings of `tokenizer_class` of its tokenizer, where a folder of its own is named.
+        files: a folder with one of these holds its tokenizer.
     """
 
     title: str
@@ -35,6 +36,7 @@ class TextPart:
     hint: str
     kinds: tuple[str, ...]
     classes: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,10 @@ def find_tokenizer(part: TextPart, base: Path, text: Sequence[Path]) -> Path | N
     for source in (base, *text):
         if not source.is_dir():
             continue
-        if _is_tokenizer(source / part.tokenizer):
+        if _is_tokenizer(source / part.tokenizer, part):
             return source / part.tokenizer
         named = _kind(source / "tokenizer_config.json", "tokenizer_class")
-        if _is_tokenizer(source) and named.startswith(part.classes):
+        if _is_tokenizer(source, part) and named.startswith(part.classes):
             return source
     return None
 
@@ -88,33 +90,44 @@ def find(part: TextPart, base: Path, text: Sequence[Path]) -> tuple[Place, Path]
     """
     place, folder = find_encoder(part, base, text), find_tokenizer(part, base, text)
     if place is None:
-        raise no_encoder(part, base)
+        raise no_encoder(part, base, text)
     if folder is None:
-        raise no_tokenizer(part, base)
+        raise no_tokenizer(part, base, text)
     return place, folder
 
 
-def no_encoder(part: TextPart, base: Path) -> BaseModelError:
-    """The error of a base without that text encoder."""
+def no_encoder(part: TextPart, base: Path, text: Sequence[Path]) -> BaseModelError:
+    """The error of a text encoder that is nowhere; says where it was looked for."""
     return BaseModelError(
-        f"{base} holds no {part.title} text encoder.",
-        f"Name one with model.text: a diffusers folder of the same family (its {part.folder}), or the"
-        " .safetensors file of the encoder.",
+        f"The {part.title} text encoder ({part.folder}) is missing: it is not in {_listed((base, *text))}.",
+        f"Name {part.title} with model.text: the .safetensors file of the encoder, as in ComfyUI's"
+        f" models/text_encoders, or a diffusers folder of the same family (its {part.folder}).",
     )
 
 
-def no_tokenizer(part: TextPart, base: Path) -> BaseModelError:
-    """The error of a base without that tokenizer."""
+def no_tokenizer(part: TextPart, base: Path, text: Sequence[Path]) -> BaseModelError:
+    """The error of a tokenizer that is nowhere; says which files were looked for, and where."""
+    wanted = " or ".join(part.files)
+    folders = [path for path in (base, *text) if path.is_dir()]
+    where = f"There is no {wanted} in {_listed([f / part.tokenizer for f in folders])}"
+    if not folders:
+        where = "Files of weights hold none, and no folder is named"
+    near = next((f for f in folders if f != base and _is_tokenizer(f, part)), None)
+    if near is not None:
+        where += f", and the tokenizer_config.json in {near} does not say a {part.classes[0]} tokenizer_class"
     return BaseModelError(
-        f"{base} has no {part.title} tokenizer.",
-        f"Name a folder with model.text that holds one: a diffusers folder of the same family (its"
-        f" {part.tokenizer}), or a folder with tokenizer.json and tokenizer_config.json.",
+        f"The {part.title} tokenizer ({part.tokenizer}) is missing: {where[0].lower()}{where[1:]}.",
+        f"Name a folder with model.text that holds the {part.title} tokenizer: a diffusers folder of the same"
+        f" family (its {part.tokenizer}), or a folder with {wanted} and tokenizer_config.json.",
     )
 
 
-def _is_tokenizer(folder: Path) -> bool:
-    files = ("tokenizer.json", "spiece.model", "vocab.json", "tekken.json")
-    return any((folder / name).is_file() for name in files)
+def _listed(paths: Sequence[Path]) -> str:
+    return " or ".join(str(path) for path in paths)
+
+
+def _is_tokenizer(folder: Path, part: TextPart) -> bool:
+    return any((folder / name).is_file() for name in part.files)
 
 
 def _kind(path: Path, key: str) -> str:

@@ -137,6 +137,9 @@ class FamilySpec:
         parameters: numbers of the denoiser of the (smallest) true model; 0 where a table counts them.
         others: numbers of codec and text encoders.
         captions: what the cache holds of a caption.
+        optional: folders of text encoders that single files may lack: the model does without.
+        text_by_tensor: a tensor in single files -> the class of the text encoder of those that hold it, where
+            that is another than `configs.model_index` says.
         names: names of its layers; None for the classic families, which have tables of their own.
         configs: packaged settings; None for the classic families, which have them in `configs/`.
     """
@@ -164,6 +167,8 @@ class FamilySpec:
     parameters: int = 0
     others: int = 0
     captions: tuple[CaptionPart, ...] = ()
+    optional: tuple[str, ...] = ()
+    text_by_tensor: Mapping[str, str] = field(default_factory=dict)
     names: LayerNames | None = None
     configs: Packaged | None = None
 

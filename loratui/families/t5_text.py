@@ -15,16 +15,15 @@ from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from loratui.errors import BaseModelError
+from loratui.families.encoders import part_of
 from loratui.families.loading import assemble, read_json, weight_files
 from loratui.families.original import read_plain, small_or_bf16
 from loratui.families.sources import Place, TextPart
 
-MARK = "encoder.block.0.layer.0.SelfAttention.q.weight"
-
 
 def part(folder: str, tokenizer: str) -> TextPart:
     """T5 as a part of a family."""
-    return TextPart("T5", folder, tokenizer, MARK, "t5", ("t5",), ("T5",))
+    return part_of("T5", folder, tokenizer)
 
 
 def load_encoder(place: Place) -> nn.Module:

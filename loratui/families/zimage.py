@@ -121,7 +121,7 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from torch import Tensor, nn
 
 from loratui.errors import BaseModelError
-from loratui.families import chat_text, clip_unet, original, sources, t5_text
+from loratui.families import chat_text, clip_unet, encoders, original, sources, t5_text
 from loratui.families.clip_unet import load_vae
 from loratui.families.emphasis import Spoken, words
 from loratui.families.loading import identity
@@ -146,6 +146,7 @@ class ZImage:
         text: Sequence[Path] = (),
     ) -> Parts:  # fmt: skip
         """Load a folder or a single file, with the text encoder from elsewhere where it has none."""
+        encoders.check(self.name, base, vae, text)
         denoiser, base_hash, scheduler = original.transformer(
             base, ZImageTransformer2DModel, MARK, infer, convert, dtype, self.name
         )

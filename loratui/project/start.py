@@ -234,15 +234,15 @@ def find_base(project: Project, config: RunConfig) -> tuple[Path, str, list[Prob
             f"The base model {config.model.base or project.base} cannot be read: {failure.strerror}.",
             "Check its owner and mode.",
         ) from failure
-    family, problems = _family(base, found, config)
+    family, problems = _family(base, found, config, project.root)
     return base, family, [*problems, *check_family(config, family, base, found)]
 
 
-def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[Problem]]:
+def _family(base: Path, found: Detected, config: RunConfig, root: Path) -> tuple[str, list[Problem]]:
     """The family to train as, and what speaks against it."""
     from loratui.families.spec import FAMILIES, family_spec
 
-    problems = [p for p in (_given(p, found, config) for p in found.problems) if p is not None]
+    problems = _lacking(base, found, config, root)
     wanted = config.model.family
     if wanted != "auto":
         if family_spec(wanted) is None:
@@ -262,14 +262,18 @@ def _family(base: Path, found: Detected, config: RunConfig) -> tuple[str, list[P
     return found.family, problems
 
 
-def _given(problem: Problem, found: Detected, config: RunConfig) -> Problem | None:
-    """A part that the base lacks: no problem where the settings name it, an error for flow models."""
-    named = {"no-vae": config.model.vae, "no-text": config.model.text}
-    if problem.code not in named:
-        return problem
-    if named[problem.code]:
-        return None
-    return replace(problem, severity="error") if found.prediction == "flow" else problem
+def _lacking(base: Path, found: Detected, config: RunConfig, root: Path) -> list[Problem]:
+    """What detection found; of parts that the base lacks, those that the settings do not name either."""
+    from loratui.families.encoders import missing
+    from loratui.families.spec import family_spec
+
+    parts = {"no-vae": config.model.vae, "no-text": config.model.text}
+    row = family_spec(found.family)
+    if row is None or not row.flow:
+        return [p for p in found.problems if not parts.get(p.code)]
+    vae = root / Path(config.model.vae).expanduser() if config.model.vae else None
+    text = [root / Path(name).expanduser() for name in config.model.text]
+    return [*(p for p in found.problems if p.code not in parts), *missing(row, base, vae, text)]
 
 
 def has_cuda() -> bool:

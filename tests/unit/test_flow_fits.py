@@ -29,7 +29,7 @@ def golden() -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sparse file with the header of a transformer of true size, bf16, and nothing else."""
+    """A sparse file with the header of a transformer of true size, bf16; empty text encoders beside it."""
     names = names_of("flux").kohya
     shapes = {f"{names[n]}.weight": [out, into] for n, (into, out) in golden().items()}
     shapes["vector_in.in_layer.weight"] = [3072, 768]
@@ -43,6 +43,12 @@ def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         file.truncate(8 + len(raw) + at)
+    for folder, kind in (("text_encoder", "clip_text_model"), ("text_encoder_2", "t5")):
+        (path.parent / folder).mkdir()
+        (path.parent / folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        (path.parent / folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    (path.parent / "tokenizer_2").mkdir()
+    (path.parent / "tokenizer_2" / "tokenizer.json").write_text("{}")
     return path
 
 
