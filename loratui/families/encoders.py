@@ -11,9 +11,15 @@ from pathlib import Path
 
 from loratui.errors import BaseModelError, Problem, WeightsError
 from loratui.families.detected import component, json_of
-from loratui.families.sources import TextPart, find_encoder, find_tokenizer, no_encoder, no_tokenizer
+from loratui.families.sources import (
+    TextPart,
+    find_encoder,
+    find_tokenizer,
+    header_of,
+    no_encoder,
+    no_tokenizer,
+)
 from loratui.families.spec import FamilySpec, row_of
-from loratui.weights.header import read_header
 
 _VAE = ("first_stage_model.", "vae.")
 _CLIP_MARK = "text_model.encoder.layers.0.layer_norm1.weight"
@@ -141,7 +147,7 @@ def _unusable(key: str, path: Path) -> list[Problem]:
         advice = f"Name weights with {key} as .safetensors, and of a tokenizer the folder that it is in."
     else:
         try:
-            read_header(path)
+            header_of(path)
         except WeightsError as error:
             message, advice = error.message, error.advice
     return [Problem(key, "no-use", "error", message, advice=advice)] if message else []
@@ -159,6 +165,6 @@ def _holds(base: Path, mark: str) -> bool:
 
 def _names(file: Path) -> Sequence[str]:
     try:
-        return tuple(read_header(file).tensors)
+        return tuple(header_of(file).tensors)
     except WeightsError as error:
         raise BaseModelError(error.message, error.advice) from error

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from loratui.errors import BaseModelError, WeightsError
-from loratui.weights.header import read_header
+from loratui.weights.header import Header, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,24 @@ class Place:
     folder: Path | None = None
     file: Path | None = None
     prefix: str = ""
+
+
+def header_of(file: Path) -> Header:
+    """`read_header`, read once while the file stays as it is: a plan asks for each part of a base, each time.
+
+    Raises:
+        WeightsError: as there.
+    """
+    try:
+        stat = file.stat()
+    except OSError:
+        return read_header(file)  # which says what is the matter
+    return _header(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _header(file: Path, size: int, changed: int) -> Header:
+    return read_header(file)
 
 
 def find_encoder(part: TextPart, base: Path, text: Sequence[Path]) -> Place | None:
@@ -139,7 +158,7 @@ def _kind(path: Path, key: str) -> str:
 
 def _prefixes(file: Path, mark: str) -> list[str]:
     try:
-        names = read_header(file).tensors
+        names = header_of(file).tensors
     except WeightsError:
         return []
     return [
@@ -152,7 +171,7 @@ _WIDTHS = {"clip_l": 768, "clip_g": 1280}
 
 def _fits(file: Path, part: TextPart, prefix: str) -> bool:
     """CLIP-L and CLIP-G files have the same names; their widths differ."""
-    return read_header(file).tensors[prefix + part.mark].shape[-1] not in _others(part)
+    return header_of(file).tensors[prefix + part.mark].shape[-1] not in _others(part)
 
 
 def _others(part: TextPart) -> set[int]:

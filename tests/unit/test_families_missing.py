@@ -203,3 +203,15 @@ def test_the_plan_says_them_before_the_run(case: Case, tmp_path: Path) -> None:
     lacking = case.lacks(case.encoders[1:], case.encoders)
     assert found(ModelConfig(vae=str(case.folder), text=("../named",))) == lacking
     assert found(ModelConfig(vae=str(case.folder), text=(str(case.folder),))) == set()
+
+
+def test_a_file_that_changes_is_looked_at_again(case: Case, tmp_path: Path) -> None:
+    """Headers are kept between plans."""
+    row, named = row_of(case.name), tmp_path / "encoder.safetensors"
+    part = encoders.text_parts(row, case.file)[0]
+    save_file({"something.else": torch.zeros(4)}, named)
+    before = {p.message for p in encoders.missing(row, case.file, case.folder, [named])}
+    save_file({part.mark: torch.zeros(8)}, named)
+    after = {p.message for p in encoders.missing(row, case.file, case.folder, [named])}
+    assert any(f"{part.title} text encoder" in message for message in before)
+    assert not any(f"{part.title} text encoder" in message for message in after)
