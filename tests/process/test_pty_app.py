@@ -62,7 +62,8 @@ def test_first_frame_and_no_torch(tmp_path: Path, capsys: pytest.CaptureFixture[
     loaded = set(modules.read_text().split("\n"))
     heavy = {m for m in loaded if m.split(".")[0] in FORBIDDEN or m.startswith("loratui.train")}
     assert not heavy
-    light = {f"loratui.families.{name}" for name in ("spec", "detect", "detected", "emphasis", "marks")}
+    names = ("spec", "heading", "detect", "detected", "emphasis", "marks", "encoders", "sources")
+    light = {f"loratui.families.{name}" for name in names}
     assert {m for m in loaded if m.startswith("loratui.families.")} <= light
 
 
