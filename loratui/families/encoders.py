@@ -11,6 +11,7 @@ from pathlib import Path
 
 from loratui.errors import BaseModelError, Problem, WeightsError
 from loratui.families.detected import component, json_of
+from loratui.families.marks import VAE, lacks
 from loratui.families.sources import (
     TextPart,
     find_encoder,
@@ -21,12 +22,11 @@ from loratui.families.sources import (
 )
 from loratui.families.spec import FamilySpec, row_of
 
-_VAE = ("first_stage_model.", "vae.")
 _CLIP_MARK = "text_model.encoder.layers.0.layer_norm1.weight"
 _CLIP_KINDS = ("clip_text_model", "clip")
-_QWEN_FILES = ("tokenizer.json", "vocab.json")
+_BPE_FILES = ("tokenizer.json", "vocab.json")
 _CLIPS = tuple(
-    TextPart(title, "", "", _CLIP_MARK, hint, _CLIP_KINDS, (), ("tokenizer.json", "vocab.json"))
+    TextPart(title, "", "", _CLIP_MARK, hint, _CLIP_KINDS, (), _BPE_FILES)
     for title, hint in (("CLIP-L", "clip_l"), ("CLIP-G", "clip_g"))
 )
 _OTHERS = {
@@ -35,12 +35,12 @@ _OTHERS = {
         ("tokenizer.json", "spiece.model"),
     ),
     "Qwen3": TextPart(
-        "Qwen3", "", "", "layers.0.self_attn.q_norm.weight", "qwen3", ("qwen3",), ("Qwen2",), _QWEN_FILES
+        "Qwen3", "", "", "layers.0.self_attn.q_norm.weight", "qwen3", ("qwen3",), ("Qwen2",), _BPE_FILES
     ),
     "Qwen2_5_VL": TextPart(
         # Qwen3's have no bias there; `qwen25_7b` is in its prefix in ComfyUI's files of whole bases.
         "Qwen2.5-VL", "", "", "layers.0.self_attn.k_proj.bias", "qwen25", ("qwen2_5_vl",), ("Qwen2",),
-        _QWEN_FILES,
+        _BPE_FILES,
     ),
     "Mistral": TextPart(
         "Mistral", "", "", "layers.0.self_attn.q_proj.weight", "mistral3", ("mistral3", "mistral"),
@@ -103,8 +103,7 @@ def missing(row: FamilySpec, base: Path, vae: Path | None, text: Sequence[Path])
         *(p for t in text for p in _unusable("model.text", t)),
     ]
     if vae is None and not _has_vae(base):
-        message = f"{base} holds no VAE."
-        found.append(Problem("model.vae", "no-vae", "error", message, advice="Name one with model.vae."))
+        found.append(replace(lacks(base, "vae"), severity="error"))
     for part in text_parts(row, base):
         place, folder = find_encoder(part, base, text), find_tokenizer(part, base, text)
         optional = not base.is_dir() and part.folder in row.optional
@@ -156,7 +155,7 @@ def _unusable(key: str, path: Path) -> list[Problem]:
 def _has_vae(base: Path) -> bool:
     if base.is_dir():
         return (base / "vae").is_dir()
-    return any(name.startswith(_VAE) for name in _names(base))
+    return any(name.startswith(VAE) for name in _names(base))
 
 
 def _holds(base: Path, mark: str) -> bool:

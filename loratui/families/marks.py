@@ -11,7 +11,7 @@ from loratui.weights.header import Header
 from loratui.weights.layouts import own_blocks
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
-_VAE = ("first_stage_model.", "vae.")
+VAE = ("first_stage_model.", "vae.")
 _TEXT = ("text_encoders.", "text_encoder.", "conditioner.", "cond_stage_model.")
 
 
@@ -59,15 +59,15 @@ def detect_folder(path: Path, row: FamilySpec) -> Detected:
     if config:
         headers["vae"] = component(path / "vae")
     else:
-        problems.append(_lacks(path, "vae"))
+        problems.append(lacks(path, "vae"))
     for part in named:
         if part.startswith("text_encoder"):
             try:
                 headers[part] = component(path / part)
             except BaseModelError:
-                problems.append(_lacks(path, "text"))
+                problems.append(lacks(path, "text"))
     if any(part.startswith("tokenizer") and not (path / part).is_dir() for part in named):
-        problems.append(_lacks(path, "text"))
+        problems.append(lacks(path, "text"))
     if not (path / "scheduler" / "scheduler_config.json").is_file():
         return refused("incomplete", f"{path / 'scheduler'} is missing.", "Download the base model again.")
     factor = row.latent_factor
@@ -93,12 +93,12 @@ def detect_file(path: Path, header: Header, row: FamilySpec) -> Detected:
     names = header.tensors
     prefix = next(p for p in PREFIXES if p + row.marks[0] in names)
     problems = []
-    if not any(name.startswith(_VAE) for name in names):
-        problems.append(_lacks(path, "vae"))
+    if not any(name.startswith(VAE) for name in names):
+        problems.append(lacks(path, "vae"))
     if not any(name.startswith(_TEXT) for name in names):
-        problems.append(_lacks(path, "text"))
+        problems.append(lacks(path, "text"))
     levels = {n.split(".")[3] for n in names if n.startswith("first_stage_model.encoder.down.")}
-    others = sum(count(header, start) for start in (*_VAE, *_TEXT))
+    others = sum(count(header, start) for start in (*VAE, *_TEXT))
     return Detected(
         family=row.name,
         layout="original",
@@ -112,7 +112,7 @@ def detect_file(path: Path, header: Header, row: FamilySpec) -> Detected:
     )
 
 
-def _lacks(path: Path, what: str) -> Problem:
+def lacks(path: Path, what: str) -> Problem:
     """A part that must come from somewhere else: an error unless the setting names it."""
     if what == "vae":
         message, advice = f"{path} holds no VAE.", "Name one with model.vae."

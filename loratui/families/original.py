@@ -29,13 +29,11 @@ from loratui.families.loading import (
 )
 from loratui.families.protocol import Condition, Parts
 from loratui.families.sources import Place
-from loratui.families.spec import row_of
+from loratui.families.spec import SMALL, row_of
 from loratui.weights.layouts import Part, true_counts
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-SMALL = 1_000_000_000
-"""Numbers up to which a text encoder is held in fp32."""
 Tensors = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 

@@ -27,6 +27,8 @@ NAMES = (
     "zimage",
 )
 """The families, one a line: each is a file of this folder. Files are detected in this order."""
+SMALL = 1_000_000_000
+"""Numbers up to which a text encoder is held, and its captions are cached, in fp32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loratui.families.spec import CaptionPart, FamilySpec, family_spec
+from loratui.families.spec import SMALL, CaptionPart, FamilySpec, family_spec
 
 if TYPE_CHECKING:
     from loratui.plan.sizes import Sizes
 
 BYTES_A_TOKEN = 4.0
-"""UTF-8 bytes that a token stands for: English prose and tags have 4.0 to 4.5 in CLIP's vocabulary of 49,000;
-larger ones have no fewer. Rough for other languages."""
+"""UTF-8 bytes that a token stands for: English prose and tags have 4.0 to 4.5 in CLIP's vocabulary of 49,000.
+Rough for other vocabularies and languages."""
 _HEADER = 150
 """Bytes of a file before its numbers."""
-SMALL = 1_000_000_000
-"""Encoders of fewer numbers are held in fp32, and bases of fewer have such: `families.original.SMALL`."""
 _UNKNOWN = (CaptionPart(tokens=77, width=1024, fp32=True),)
 _GUIDANCE = ("guidance_embedder.", "guidance_in.")
 
@@ -49,7 +47,7 @@ def caption_bytes(family: str, size: Sizes | None, captions: Collection[str]) ->
         captions: different ones.
     """
     spec = family_spec(family)
-    small = size is not None and size.denoiser < SMALL
+    small = size is not None and size.denoiser < SMALL  # such a base has such encoders
     total = float(_HEADER * len(captions))
     known = size.captions if size is not None else ()
     for part in known or (spec.captions if spec is not None else _UNKNOWN):
