@@ -32,6 +32,7 @@ _PARTS = {
     "optimizer": "the optimizer",
     "io": "writing",
 }
+_TAKEN_ADVICE = "See whether other programs take the CPU or the disk."
 _SLOW_ADVICE = {
     "data": "See whether the disk is busy or far away; LORATUI_CACHE puts the prepared pictures elsewhere.",
     "compute": "See whether the GPU is throttled or shared, or its memory so full that it swaps to the host.",
@@ -226,10 +227,11 @@ def _pace(state: RunState) -> list[Finding]:
         if growth[part] > 0.3 * (state.step_s - best):
             before, after = memo.pace.get(part, 0.0), now.get(part, 0.0)
             message += f": {_PARTS[part]} went from {_time(before)} to {_time(after)}."
-            found.append(Finding("slow", "warning", message, _SLOW_ADVICE[part]))
+            on_cpu = part in {"compute", "optimizer"} and state.device.startswith("cpu")
+            advice = _TAKEN_ADVICE if on_cpu else _SLOW_ADVICE[part]
+            found.append(Finding("slow", "warning", message, advice))
         else:
-            advice = "See whether other programs take the CPU or the disk."
-            found.append(Finding("slow", "warning", f"{message}, in no single part.", advice))
+            found.append(Finding("slow", "warning", f"{message}, in no single part.", _TAKEN_ADVICE))
     share = state.times.get("data", 0.0)
     within = share / max(1e-9, sum(state.times.get(part, 0.0) for part in _PARTS))
     if state.step >= _ENOUGH_STEPS and within > _LOADER_SHARE:

@@ -182,6 +182,11 @@ def test_slower_than_it_was_and_in_which_part(part: str, words: str) -> None:
     state = training(160, slow_from=130, part=part)
     found = [f for f in hindrances(state, state.updated_at + 0.1) if f.code == "slow"]
     assert len(found) == 1 and words in found[0].message and "3.0 times" in found[0].message
+    gpu = "GPU" in found[0].advice
+    assert gpu == (part == "compute")
+    state.device = "cpu, 2 threads"
+    found = [f for f in hindrances(state, state.updated_at + 0.1) if f.code == "slow"]
+    assert words in found[0].message and "GPU" not in found[0].advice
 
 
 def test_waiting_for_data_from_the_start() -> None:
