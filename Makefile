@@ -1,7 +1,7 @@
 # The two commands: `make demo` and `make test`. Both make .venv when it is not there.
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 2
+JOBS ?= 3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -23,7 +23,8 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
-# Two at a time with a thread each: the models of the tests are too small for more threads to help.
+# With a thread each, as the models of the tests are too small for more to help; one more than two cores have,
+# as many tests wait for other processes.
 check: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
