@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from loratui.captioners.place import Place, place
 from loratui.captioners.protocol import Said, Source, Tag
 from loratui.captioners.spec import ClipOptions
 from loratui.errors import ConfigError
+from loratui.files import replace_file
 from loratui.paths import cache_dir
 
 _TEXTS = 128
@@ -174,13 +174,10 @@ def _keep(path: Path, embeddings: torch.Tensor) -> None:
     """Write the cache; a disk that refuses costs only time."""
     from safetensors.torch import save
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save({"embeddings": embeddings.cpu().contiguous()}))
-        temporary.replace(path)
+        replace_file(path, save({"embeddings": embeddings.cpu().contiguous()}))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         _log.info("embeddings of labels are not kept: %s", error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from loratui.config.run import RunInfo
 from loratui.config.schema import RunConfig
 from loratui.config.toml import value_text
 from loratui.errors import ConfigError
+from loratui.files import replace_file
 
 
 def run_text(info: RunInfo, config: RunConfig) -> str:
@@ -96,15 +96,9 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, text.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.",
             "Check that the folder exists and is not read-only.",

@@ -7,7 +7,6 @@ by its run and its path there, so a mark survives a move of the project.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from loratui.errors import DatasetError, LockedError
-from loratui.project.history_log import sync_folder
+from loratui.files import replace_file, sync_folder
 from loratui.runs.directory import RunDir
 
 _LOCK_S = 5.0
@@ -102,10 +101,5 @@ def _mark(value: Mapping[str, Any]) -> Mark:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f"samples.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, ensure_ascii=True)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, json.dumps(document, indent=1).encode())
     sync_folder(path.parent)

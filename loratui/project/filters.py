@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from loratui.dataset.query import parse
 from loratui.errors import DatasetError
-from loratui.project.history_log import sync_folder
+from loratui.files import replace_file, sync_folder
 
 READY: dict[str, str] = {
     "blurred": "blur:yes",
@@ -62,14 +61,9 @@ def forget_filter(root: Path, name: str) -> None:
 
 def _write(root: Path, filters: dict[str, str]) -> None:
     path = _path(root)
-    temporary = path.with_name(f"filters.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(filters, file, indent=1, ensure_ascii=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, json.dumps(filters, indent=1).encode())
         sync_folder(path.parent)
     except OSError as error:
         raise DatasetError(

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from loratui.dataset.batch import Batch
 from loratui.errors import DatasetError, LockedError
+from loratui.files import sync_folder
 from loratui.project.history_log import (
     Entry,
     FileRecord,
@@ -31,7 +32,6 @@ from loratui.project.history_log import (
     NoteRecord,
     blob_line,
     digest,
-    sync_folder,
 )
 from loratui.project.history_write import FileWriter, WriteProblem
 

@@ -25,6 +25,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loratui.files import sync_folder
+
 Status = Literal["open", "ready", "done", "void"]
 _LARGE = 1024
 _MARK = b',"crc":"'
@@ -289,14 +291,3 @@ class HistoryLog:
         if fresh:
             sync_folder(self.path.parent)
         self.refresh()
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's names to disk, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        return  # some network file systems cannot sync a folder
-    finally:
-        os.close(handle)

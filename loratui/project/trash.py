@@ -25,7 +25,7 @@ from loratui.dataset import masks
 from loratui.dataset.scan import SUFFIXES as PICTURES
 from loratui.dataset.sidecar import SUFFIXES as CAPTIONS
 from loratui.errors import DatasetError
-from loratui.project.history_log import sync_folder
+from loratui.files import sync_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from loratui.errors import SaveError
+from loratui.files import replace_file
 from loratui.runs.plain import clean
 from loratui.runs.sheet import Column, Sheet, title
 
@@ -145,17 +144,10 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         SaveError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise SaveError(
             f"{path} cannot be written: {error.strerror or error}.", "Name another place with --out."
         ) from error

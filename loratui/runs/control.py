@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from loratui.errors import RunError
+from loratui.files import replace_file
 from loratui.runs.directory import RunDir
 from loratui.runs.events import plain_json
-from loratui.runs.snapshot import replace_file
 
 Kind = Literal["pause", "resume", "stop", "save", "sample", "prompts", "adjust"]
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -17,11 +17,12 @@ from typing import Annotated
 
 import msgspec
 
+from loratui.files import replace_file
 from loratui.paths import cache_dir
 from loratui.runs.curves import Curves
 from loratui.runs.directory import RunDir
 from loratui.runs.events import decode_line, read_lines
-from loratui.runs.snapshot import ending, replace_file
+from loratui.runs.snapshot import ending
 
 FORMAT = 2
 """Raised when curves come to mean something else."""

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 from loratui.errors import RunError
+from loratui.files import replace_file
 from loratui.runs import snapshot
 from loratui.runs.directory import RunDir
 from loratui.runs.events import Event, Read, decode_line, encode_line, read_events
@@ -109,7 +110,7 @@ class Journal:
                 data = snapshot.encode(self.state, self._size, end, beat)
             self._saved_at = time.monotonic()
             try:
-                snapshot.replace_file(self.run.status_path, data)
+                replace_file(self.run.status_path, data)
             except OSError as error:
                 self._warn_once("status", f"status.json cannot be written: {error.strerror or error}")
 

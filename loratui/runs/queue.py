@@ -20,12 +20,12 @@ from typing import Any, Literal
 import msgspec
 
 from loratui.errors import LockedError, RunError
+from loratui.files import replace_file
 from loratui.paths import state_dir
 from loratui.runs.devices import CPU, Want, names_device, wanted
 from loratui.runs.directory import RunDir
 from loratui.runs.liveness import Identity, host_name, is_alive, process_identity
 from loratui.runs.lock import DeviceLock, FileLock, owner
-from loratui.runs.snapshot import replace_file
 
 Standing = Literal["waiting", "held", "restarted", "gone"]
 LOCKS = "LORATUI_DEVICE_LOCKS"

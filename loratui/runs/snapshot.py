@@ -140,24 +140,3 @@ def encode(state: RunState, offset: int, end: str, heartbeat: dict[str, Any]) ->
         "memo": memo_to_json(state),
     }
     return msgspec.json.encode(status) + b"\n"
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, sync it and rename it there: readers see the old or the new, whole.
-
-    Several writers, also of other machines and threads, do not come between each other: the last one stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from loratui.files import replace_file
 from loratui.paths import state_dir
-from loratui.runs.snapshot import replace_file
 from loratui.ui.widgets.plot_axis import KINDS, Kind
 
 SMOOTHINGS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
