@@ -262,8 +262,13 @@ def _tell_plan(plan: Plan, out: Output) -> None:
         )
     if plan.sizes is not None:
         sure = "" if plan.sizes.exact else "about "
-        size = size_text(plan.lora_bytes)
-        out.line(f"LoRA: {plan.sizes.layers} layers, {sure}{plan.sizes.lora:,} numbers, {size}.")
+        if plan.sizes.tokens:
+            few, size = plan.config.network.tokens, size_text(plan.tokens_bytes)
+            alone = ", trained alone" if plan.config.network.tokens_only else ""
+            out.line(f"New tokens: {few}{alone}, {plan.sizes.tokens:,} numbers, {size}.")
+        if not plan.config.network.tokens_only:
+            size = size_text(plan.lora_bytes)
+            out.line(f"LoRA: {plan.sizes.layers} layers, {sure}{plan.sizes.lora:,} numbers, {size}.")
     if plan.memory is not None:
         out.line(f"Memory: roughly {plan.memory.total_gib:.1f} GiB.")
     out.line(

@@ -97,17 +97,19 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     base = precision if config.memory.base_precision == "auto" else config.memory.base_precision
     family = family_spec(config.model.family)
     alone = family is not None and family.flow and not config.network.text_encoder
-    # Codec and text encoder come back to draw. The large encoders of flow models do not: what samples say is
-    # encoded with the captions, in 16 bits, before the denoiser is on the device.
-    drawing = size.others if config.samples.every and not alone else 0
+    # Codec and text encoder come back to draw, and stay where captions are learned. The large encoders of
+    # flow models do not: what samples say is encoded with the captions, in 16 bits, before the denoiser is
+    # on the device.
+    trains_text = config.network.text_encoder or config.network.tokens
+    spoken = size.others if (config.samples.every or trains_text) and not alone else 0
     caching = 2 * size.others / GIB if alone else 0.0
     blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config, size.blocks))
-    rest = (1 - _IN_BLOCKS) * size.denoiser + drawing
+    rest = (1 - _IN_BLOCKS) * size.denoiser + spoken
     weights = (blocks * _STORED.get(config.memory.base_weights, _BYTES[base]) + rest * _BYTES[base]) / GIB
     average = 4 if config.objective.ema_decay else 0
     # factors and gradient in fp32, their average, and what the optimizer keeps
     start = 4 if config.network.init in STARTS else 0
-    lora = size.lora * (8 + start + average + state_bytes(config)) / GIB
+    lora = (size.lora + size.tokens) * (8 + start + average + state_bytes(config)) / GIB
     activations = (
         _ACTIVATIONS_GIB
         * (_BYTES[precision] / 2)

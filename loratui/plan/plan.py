@@ -68,8 +68,13 @@ class Plan:
 
     @property
     def lora_bytes(self) -> int:
-        """Size of the exported file, 0 when unknown."""
-        return self.sizes.lora * _file_bytes(self.config) if self.sizes else 0
+        """Size of the network's exported file, 0 when unknown or where there is none."""
+        return _network_bytes(self.sizes, self.config) if self.sizes else 0
+
+    @property
+    def tokens_bytes(self) -> int:
+        """Size of the embedding file of new tokens, 0 when unknown or without any."""
+        return _token_bytes(self.sizes, self.config) if self.sizes else 0
 
     def as_json(self) -> dict[str, Any]:
         """What `loratui plan --json` prints."""
@@ -104,6 +109,7 @@ class Plan:
             else {
                 "layers": size.layers,
                 "parameters": size.lora,
+                "tokens": size.tokens,
                 "bytes": self.lora_bytes,
                 "exact": size.exact,
             },
@@ -168,9 +174,12 @@ def plan(
     )
 
 
-def _file_bytes(config: RunConfig) -> int:
-    """Bytes of a file for a trained number."""
-    return _EXPORT_BYTES[config.saving.dtype] * (2 if config.network.init in STARTS else 1)
+def _network_bytes(size: Sizes, config: RunConfig) -> int:
+    return size.lora * _EXPORT_BYTES[config.saving.dtype] * (2 if config.network.init in STARTS else 1)
+
+
+def _token_bytes(size: Sizes, config: RunConfig) -> int:
+    return size.tokens * _EXPORT_BYTES[config.saving.dtype]
 
 
 def _disk(
@@ -183,7 +192,8 @@ def _disk(
     buckets: tuple[BucketPlan, ...],
 ) -> dict[str, int]:
     """Bytes needed: kept checkpoints (and one being written), the export, caches, sample PNGs."""
-    lora = size.lora if size else 0
+    trained = size.lora + size.tokens if size else 0
+    cached = not (config.network.text_encoder or config.network.tokens)  # else encoded anew each time
     kept = min(saves, config.saving.keep) + 1 if saves else 0
     side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
     captions = {p.caption for p in scan.pictures} | {""}
@@ -192,10 +202,11 @@ def _disk(
     factor, channels = (spec.latent_factor, spec.latent_channels) if spec is not None else (8, 4)
     places = sum(b.images * (b.width // factor) * (b.height // factor) for b in buckets)
     needed = {
-        "checkpoints": int(kept * lora * checkpoint_bytes(config)),
-        "export": lora * _file_bytes(config),
+        "checkpoints": int(kept * trained * checkpoint_bytes(config)),
+        "export": _network_bytes(size, config) + _token_bytes(size, config) if size else 0,
         # mean and deviation in fp32, of each version, mirrored and not
-        "caches": each * places * channels * 2 * 4 + caption_bytes(config.model.family, size, captions),
+        "caches": each * places * channels * 2 * 4
+        + (caption_bytes(config.model.family, size, captions) if cached else 0),
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }
     if config.data.cache == "memory":

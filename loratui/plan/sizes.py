@@ -47,11 +47,14 @@ _TEXT = tuple(f".self_attn.{p}_proj.weight" for p in ("q", "k", "v", "out")) + (
     ".mlp.fc1.weight", ".mlp.fc2.weight", ".attn.out_proj.weight", ".mlp.c_fc.weight", ".mlp.c_proj.weight",
 )  # fmt: skip
 _FUSED = ".attn.in_proj_weight"
+_WORDS = "token_embedding.weight"
 _ORIGINAL = "model.diffusion_model."
 _TEXT_PARTS = ("cond_stage_model.", "conditioner.embedders.")
 
 _KNOWN_UNET = {"sd15": 859_520_964, "sd2": 865_910_724, "sdxl": 2_567_463_684}
 _KNOWN_OTHERS = {"sd15": 207_000_000, "sd2": 424_000_000, "sdxl": 901_400_000}
+_KNOWN_WORDS = {"sd15": 768, "sd2": 1024, "sdxl": 768 + 1280}
+"""Numbers of a token in all text encoders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,10 @@ class Sizes:
         denoiser: of the U-Net.
         others: of codec and text encoder.
         layers: layers that get an update.
-        lora: trainable numbers.
+        lora: trainable numbers of the network, 0 where new tokens are trained alone.
         exact: counted from the base's own shapes, not from the table of its family.
         blocks: blocks of the denoiser that can be swapped, see `FamilySpec.blocks`.
+        tokens: numbers of the new tokens, in all text encoders.
         captions: what the cache holds of a caption, as the base's own shapes tell; its family's without.
         example: (out, in) of the layer shape that most layers have, empty without a linear layer.
     """
@@ -76,6 +80,7 @@ class Sizes:
     exact: bool
     blocks: int
     example: Shape = ()
+    tokens: int = 0
     captions: tuple[CaptionPart, ...] = ()
 
 
@@ -95,11 +100,13 @@ def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | Non
             total = sum(math.prod(shape) for shape in denoiser.values())
             # Patterns speak of diffusers' names, which a single file does not have.
             exact = not (network.ranks and base.is_file())
-            return _count(chosen, network, total, others, exact, row_of(family).blocks)
+            word = sum(shape[1] for name, shape in text.items() if name.endswith(_WORDS))
+            return _count(chosen, network, total, others, exact, row_of(family).blocks, word)
     if family not in STRUCTURES:
         return None
     rows = [(n, (up, *down)) for n, (down, up) in table(family).items() if _of_table(n, network)]
-    return _count(rows, network, _KNOWN_UNET[family], _KNOWN_OTHERS[family], False, row_of(family).blocks)
+    known = _KNOWN_UNET[family], _KNOWN_OTHERS[family]
+    return _count(rows, network, *known, False, row_of(family).blocks, _KNOWN_WORDS[family])
 
 
 def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | None:
@@ -135,9 +142,11 @@ def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | 
 
 def _count(
     layers: list[tuple[str, Shape]], network: NetworkConfig, denoiser: int, others: int, exact: bool,
-    blocks: int,
+    blocks: int, word: int = 0,
 ) -> Sizes:  # fmt: skip
+    """Sizes with these layers trained, and new tokens of `word` numbers each."""
     counts = []
+    layers = [] if network.tokens_only else layers
     shapes: Counter[Shape] = Counter(shape for _, shape in layers if len(shape) == 2)
     for name, shape in layers:
         usual = (network.conv_rank or network.rank) if is_wide(shape) else network.rank
@@ -145,7 +154,7 @@ def _count(
         if rank:
             counts.append(numbers(shape, network, rank))
     example = max(shapes, key=lambda s: (shapes[s], s)) if shapes else ()
-    return Sizes(denoiser, others, len(counts), sum(counts), exact, blocks, example)
+    return Sizes(denoiser, others, len(counts), sum(counts), exact, blocks, example, network.tokens * word)
 
 
 def numbers(shape: Shape, network: NetworkConfig, rank: int) -> int:

@@ -159,6 +159,54 @@ def test_the_plan_of_the_demo(tmp_path: Path) -> None:
     assert all("{" not in p for p in ready.config.samples.prompts)
 
 
+@pytest.mark.parametrize(("family", "wide"), [("sd15", 768), ("sd2", 1024), ("sdxl", 2048)])
+def test_new_tokens_are_as_wide_as_all_text_encoders(family: str, wide: int) -> None:
+    alone = sizes_of_network(None, family, NetworkConfig(tokens=4, tokens_only=True))
+    beside = sizes_of_network(None, family, NetworkConfig(tokens=4))
+    assert alone is not None and beside is not None
+    assert alone.tokens == beside.tokens == 4 * wide
+    assert (alone.layers, alone.lora, alone.example) == (0, 0, ())
+    assert beside.lora > 0
+
+
+def test_new_tokens_are_counted_from_a_bases_own_encoder(tmp_path: Path) -> None:
+    folder = sizes_of_network(demo.base_path(), "sd15", NetworkConfig(tokens=3))
+    assert folder is not None and folder.tokens == 3 * 160
+    single = tmp_path / "base.safetensors"
+    rows = {
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight": (8, 8),
+        "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight": (20, 12),
+        "conditioner.embedders.1.model.token_embedding.weight": (20, 24),
+    }
+    save_file({name: np.zeros(shape, np.float32) for name, shape in rows.items()}, single)
+    found = sizes_of_network(single, "sdxl", NetworkConfig(tokens=2))
+    assert found is not None and found.tokens == 2 * (12 + 24)
+
+
+def test_the_plan_of_new_tokens_alone(tmp_path: Path) -> None:
+    project = make_demo(tmp_path / "d")
+    usual = assess(project, project.resolve()).plan
+    tokens = {"network.tokens": 4, "network.tokens_only": True}
+    plan = assess(project, project.resolve(overrides=tokens)).plan
+    assert (plan.lora_bytes, plan.tokens_bytes) == (0, 4 * 160 * 2)
+    assert plan.as_json()["lora"] == {
+        "layers": 0, "parameters": 0, "tokens": 4 * 160, "bytes": 0, "exact": True,
+    }  # fmt: skip
+    assert plan.disk["checkpoints"] < usual.disk["checkpoints"] / 1000
+    # Captions that are learned are encoded anew each time.
+    assert 0 < plan.disk["caches"] < usual.disk["caches"]
+
+
+def test_text_encoders_that_learn_are_in_memory_without_samples(tmp_path: Path) -> None:
+    size = sizes_of_network(None, "sdxl", NetworkConfig())
+    assert size is not None
+    quiet = resolve(None, parse_set(["model.family=sdxl", "samples.every=0"]))
+    for change in ("network.text_encoder=true", "network.tokens=4"):
+        learning = resolve(None, parse_set(["model.family=sdxl", "samples.every=0", change]))
+        more = estimate(learning, size, 1024**2).weights_gib - estimate(quiet, size, 1024**2).weights_gib
+        assert more == pytest.approx(size.others * 2 / (1 << 30))
+
+
 def test_warnings_of_the_plan(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "p", "demo", "sks cat", preset="demo")
     for number in range(5):

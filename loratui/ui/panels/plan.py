@@ -166,9 +166,17 @@ def plan_rows(plan: Plan, width: int, colours: Palette) -> list[Row]:
 
 def _network(plan: Plan, room: int, colours: Palette) -> list[Row]:
     network, size = plan.config.network, plan.sizes
+    rows: list[Row] = []
+    if network.tokens:
+        words = figures.plural(network.tokens, "new token")
+        if size is not None:
+            words += f", {figures.count(size.tokens)} numbers, {figures.size(plan.tokens_bytes)}"
+        rows += _lines("tokens", words, room, colours)
+    if network.tokens_only:
+        return [*rows, _line("network", [(text.crop("none: the tokens alone", room), colours.text)], colours)]
     name = f"{network.kind} rank {network.rank}"
     name += f" alpha {network.alpha:g}" if room >= _ROOMY else ""
-    rows = [_line("network", [(text.crop(name, room), colours.text)], colours)]
+    rows.append(_line("network", [(text.crop(name, room), colours.text)], colours))
     if size is None:
         return rows
     if size.example and network.kind in {"lora", "dora"}:

@@ -111,7 +111,11 @@ def _plan(made: Proposal, width: int, colours: Palette) -> list[Row]:
         _line("steps", steps, width, colours),
     ]
     network = f"{config.network.kind} rank {config.network.rank}"
-    if plan.sizes is not None:
+    if config.network.tokens_only:
+        network = (
+            figures.plural(config.network.tokens, "new token") + f" · file {figures.size(plan.tokens_bytes)}"
+        )
+    elif plan.sizes is not None:
         network += f" · {figures.count(plan.sizes.lora)} numbers · file {figures.size(plan.lora_bytes)}"
     rows.append(_line("network", network, width, colours))
     if plan.memory is not None and made.answers.card.gib:
