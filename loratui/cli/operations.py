@@ -243,6 +243,8 @@ def run_metadata(args: argparse.Namespace, out: Output) -> int:
         out.note(f"Wrote {target}.")
     else:
         found = read_header(source).metadata
+        if not found:
+            out.note(f"{source} says nothing of itself.")
     out.document(found)
     for key, value in sorted(found.items()):
         shown = value if len(value) <= 200 else f"{value[:200]}... ({len(value)} characters)"

@@ -173,7 +173,8 @@ def _tell_end(run: RunDir, state: RunState, out: Output) -> None:
     if state.reason:
         out.line(f"  {state.reason} {state.advice}".rstrip())
     if lora_path(run, state):
-        out.line(f"  LoRA: {lora_path(run, state)}")
+        path = lora_path(run, state)
+        out.line(f"  {'new tokens' if path.endswith('-embedding.safetensors') else 'LoRA'}: {path}")
 
 
 def _running(runs_dir: Any) -> RunDir | None:

@@ -51,7 +51,8 @@ def add(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
         help="which programs would load a LoRA file, and how much of it",
-        description="Check a LoRA file against the key tables of diffusers, ComfyUI and A1111.",
+        description="Check a LoRA file against the key tables of diffusers, ComfyUI and A1111, or say what an"
+        " embedding is for and how prompts call it.",
     )
     verify.add_argument("file", metavar="FILE", help="a LoRA file, or a run: its exported file")
     verify.add_argument(
@@ -68,7 +69,9 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     """Write a LoRA in the wanted format and check the result; exit 1 when it would not load everywhere."""
     from loratui.errors import WeightsError
     from loratui.families.spec import family_spec
-    from loratui.weights.convert import convert_file
+    from loratui.weights.convert import convert_embedding, convert_file
+    from loratui.weights.embedding_files import bundled
+    from loratui.weights.header import read_header
     from loratui.weights.verify import verify_file
 
     given = Path(args.source).expanduser()
@@ -84,24 +87,25 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     else:
         source, dtype, folder, stem = _of_run(args.source, args.step)
     known = verify_file(source)
+    tokens = bool(bundled(read_header(source)))
+    if known.format == "embedding" or (tokens and not known.modules):
+        return _export_embedding(args, source, folder, stem, dtype, out)
     family = family_spec(known.family)
     own = family.files if family is not None else "kohya"
     form = args.format or own
     ending = "" if form == own else f"-{form}"
-    target = Path(args.out).expanduser() if args.out else folder / f"{stem}{ending}.safetensors"
-    if target.is_dir():
-        target = target / f"{stem}{ending}.safetensors"
-    if target.suffix != ".safetensors":
-        target = target.with_name(f"{target.name}.safetensors")
+    target = _target(args, folder / f"{stem}{ending}.safetensors", source)
     same = target.exists() and target.resolve() == source.resolve()
-    if target.exists() and not same and not args.force and args.out:
-        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
     if not same or known.format != form:
         convert_file(source, target, form, dtype)
     found = verify_file(target)
     out.document({**found.as_json(), "file": str(target), "source": str(source)})
     out.line(f"{target} ({form}, rank {found.rank}, {size_text(target.stat().st_size)})")
     tell_matched(found.matched, out)
+    if tokens:  # of these LoRA files alone A1111 reads
+        beside = target.with_name(f"{target.stem}-embedding.safetensors")
+        convert_embedding(source, beside, dtype)
+        out.line(f"{beside} (its new tokens)")
     # The other form is for the programs that read it: what the others would drop was known before.
     wanted = found.matched
     if form != own:
@@ -111,6 +115,47 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     if not good:
         tell_problems(found.problems, out)
     return 0 if good else 1
+
+
+def _target(args: argparse.Namespace, default: Path, source: Path) -> Path:
+    """Where to write: --out as a file or a folder, or the default; no other file is replaced unasked."""
+    from loratui.errors import WeightsError
+
+    target = Path(args.out).expanduser() if args.out else default
+    if target.is_dir():
+        target = target / default.name
+    if target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    same = target.exists() and target.resolve() == source.resolve()
+    if target.exists() and not same and not args.force and args.out:
+        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
+    return target
+
+
+def _export_embedding(
+    args: argparse.Namespace, source: Path, folder: Path, stem: str, dtype: str, out: Output
+) -> int:
+    """Write new tokens as an embedding file, which has one form for all programs."""
+    from loratui.errors import WeightsError
+    from loratui.weights.convert import convert_embedding
+    from loratui.weights.verify import verify_file
+
+    if args.format is not None:
+        raise WeightsError(
+            f"{args.source} holds new tokens alone: an embedding has one form for all programs.",
+            "Leave --format out.",
+        )
+    exported = source.parent == folder
+    named = folder / f"{stem.removesuffix('-embedding')}-embedding.safetensors"
+    target = _target(args, source if exported else named, source)
+    if not target.exists() or target.resolve() != source.resolve():
+        convert_embedding(source, target, dtype)
+    found = verify_file(target)
+    out.document({**found.as_json(), "file": str(target), "source": str(source)})
+    out.line(f"{target} (embedding, {found.vectors} vectors, {size_text(target.stat().st_size)})")
+    tell_matched(found.matched, out, "tensors read")
+    tell_problems(found.problems, out)
+    return 0 if found.ok else 1
 
 
 def _export_pictures(args: argparse.Namespace, out: Output) -> int:
@@ -224,15 +269,15 @@ def run_verify(args: argparse.Namespace, out: Output) -> int:
         base = base or (own if own.exists() else None)
     found = verify_file(path, base)
     out.document(found.as_json())
-    out.line(
-        f"{path}: {found.family or 'unknown family'}, {found.format or 'no LoRA keys'}, rank {found.rank}"
-    )
-    tell_matched(found.matched, out)
+    many = f"{found.vectors} vectors" if found.vectors else f"rank {found.rank}"
+    out.line(f"{path}: {found.family or 'unknown family'}, {found.format or 'no LoRA keys'}, {many}")
+    tell_matched(found.matched, out, "tensors read" if found.vectors else "modules matched")
     tell_problems(found.problems, out)
     if not found.format:
         return 2
     return 0 if found.ok else 1
 
 
-def tell_matched(matched: dict[str, tuple[int, int]], out: Output) -> None:
-    out.table([(f"  {name}", f"{n}/{of} modules matched") for name, (n, of) in matched.items()])
+def tell_matched(matched: dict[str, tuple[int, int]], out: Output, what: str = "modules matched") -> None:
+    """Print how much of a file each program takes."""
+    out.table([(f"  {name}", f"{n}/{of} {what}") for name, (n, of) in matched.items()])

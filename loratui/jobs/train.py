@@ -106,10 +106,14 @@ def export_tokens(training: Any) -> None:
 
     from loratui.errors import JobError
     from loratui.train.export import export_embedding
+    from loratui.weights.verify import verify_file
 
     context, tokens = training.context, training.adapter.tokens
     path = context.run.export_dir / f"{tokens.name}-embedding.safetensors"
-    size = export_embedding(path, tokens.embedding_file(), training.config.saving.dtype)
+    config = training.config
+    dtype, rate = config.saving.dtype, config.network.token_lr or config.optimizer.lr
+    metadata = training.metadata(training.step) | {"ss_learning_rate": str(rate)}
+    size = export_embedding(path, tokens.embedding_file(), dtype, metadata)
     relative = path.relative_to(context.run.path).as_posix()
     training.journal.write("exported", path=relative, format="embedding", bytes=size)
     wanted = {name: tuple(t.shape) for name, t in tokens.embedding_file().items()}
@@ -118,9 +122,10 @@ def export_tokens(training: Any) -> None:
         raise JobError(
             "The exported embedding is not what was trained.", "Report this; the checkpoint is kept."
         )
+    verified = verify_file(path)
     training.journal.write(
-        "verified", path=relative, problems=[],
-        matched={name: [len(found), len(wanted)] for name in ("diffusers", "comfyui", "a1111")},
+        "verified", path=relative, problems=[p.as_dict() for p in verified.problems],
+        matched={name: list(pair) for name, pair in verified.matched.items()},
     )  # fmt: skip
 
 

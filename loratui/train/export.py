@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from loratui.config.schema import NetworkConfig, RunConfig
 from loratui.families.protocol import Family, Parts
 from loratui.train.checkpoint import write_atomic
 from loratui.train.samples import Picture
+from loratui.weights.embedding_files import embedding_metadata
 from loratui.weights.networks import STARTS, network_spec
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -51,13 +52,22 @@ def export_lora(path: Path, tensors: dict[str, Tensor], dtype: str, metadata: di
     return len(data)
 
 
-def export_embedding(path: Path, tensors: dict[str, Tensor], dtype: str) -> int:
+def export_embedding(
+    path: Path, tensors: dict[str, Tensor], dtype: str, metadata: Mapping[str, str] | None = None
+) -> int:
     """Write an embedding file atomically: `emb_params`, or `clip_l` and `clip_g` for SDXL; returns its size.
+
+    Args:
+        path: in the run's own folder; prompts call the embedding by its name.
+        tensors: the vectors, [N, D].
+        dtype: `fp16`, `bf16` or `fp32`.
+        metadata: what the run's LoRA file says of itself, see `embedding_metadata`.
 
     Raises:
         SaveError: the disk is full or failing.
     """
-    data = save_tensors({n: t.to(_DTYPES[dtype]).contiguous() for n, t in tensors.items()})
+    ready = {n: t.to(_DTYPES[dtype]).contiguous() for n, t in tensors.items()}
+    data = save_tensors(ready, metadata=embedding_metadata(metadata or {}, path.stem))
     write_atomic(path, data)
     return len(data)
 

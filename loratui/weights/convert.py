@@ -15,6 +15,7 @@ import numpy as np
 from loratui.errors import WeightsError
 from loratui.weights import layouts, transformers
 from loratui.weights.consumers import STRUCTURES
+from loratui.weights.embedding_files import bundled, embedding_metadata, is_embedding
 from loratui.weights.header import Header, read_header
 from loratui.weights.networks import network_of
 from loratui.weights.tensors import NAMES, STORED, Array, Entry, read, write
@@ -88,6 +89,29 @@ def convert_file(source: Path, target: Path, format: str, dtype: str = "") -> No
         metadata["format"] = "pt"
         metadata.pop("ss_network_alpha", None)
     write(target, {name: Entry.of(values, kind) for name, (kind, values) in tensors.items()}, metadata)
+
+
+def convert_embedding(source: Path, target: Path, dtype: str = "") -> None:
+    """Write the embedding of `source` to `target`.
+
+    Args:
+        source: an embedding file, or a checkpoint or LoRA that carries new tokens along.
+        target: where to write; replaced atomically.
+        dtype: `fp16`, `bf16` or `fp32`; empty keeps the source's.
+
+    Raises:
+        WeightsError: there are no vectors for text encoders in it.
+        SaveError: the target cannot be written.
+    """
+    header = read_header(source)
+    names = bundled(header) or ({name: name for name in header.tensors} if is_embedding(header) else {})
+    if not names:
+        raise WeightsError(f"{source} holds no embedding.", "Name a file of new tokens.")
+    found = {
+        short: Entry.of(read(header, name), dtype) if dtype else Entry.copy(header, name)
+        for short, name in names.items()
+    }
+    write(target, found, embedding_metadata(header.metadata, target.stem), hashed=False)
 
 
 def _transformer(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratui.errors import WeightsError
-from loratui.weights.header import read_header
+from loratui.weights.header import Header, read_header
 
 ENCODERS: dict[str, dict[str, str]] = {
     "sd15": {"lora_te": "emb_params"},
@@ -16,6 +16,10 @@ ENCODERS: dict[str, dict[str, str]] = {
     "sdxl": {"lora_te1": "clip_l", "lora_te2": "clip_g"},
 }
 """Family -> text encoder's key -> what A1111 and ComfyUI call the vectors for it."""
+ENCODER_NAMES = frozenset({"clip_l", "clip_g", "clip_h", "t5xxl"})
+"""Tensors that ComfyUI knows by name."""
+MOST_VECTORS = 75
+"""What a prompt has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,41 @@ def open_embedding(path: Path, family: str) -> EmbeddingFile:
     return EmbeddingFile(path, word_of(path), keys, counts.pop())
 
 
+def is_embedding(header: Header) -> bool:
+    """Whether a file holds nothing but vectors for text encoders, in a form that others read."""
+    names, shapes = set(header.tensors), [info.shape for info in header.tensors.values()]
+    known = names <= ENCODER_NAMES or (len(names) == 1 and "." not in min(names))
+    return (
+        bool(names)
+        and known
+        and all(len(s) == 1 or (len(s) == 2 and 0 < s[0] <= MOST_VECTORS) for s in shapes)
+    )
+
+
+def bundled(header: Header) -> dict[str, str]:
+    """Name in an embedding file -> tensor, of the vectors that a checkpoint or a LoRA file carries along."""
+    parts = (name.rpartition(".") for name in header.tensors if name.startswith("bundle_emb."))
+    return {short: f"{start}.{short}" for start, _, short in parts}
+
+
+def embedding_metadata(metadata: Mapping[str, str], stem: str) -> dict[str, str]:
+    """What an embedding file says of itself, from what its run's LoRA file says.
+
+    Args:
+        metadata: of the LoRA file: `ss_*` and `modelspec.*`.
+        stem: the embedding file's name, by which prompts call it.
+    """
+    of_networks = ("ss_network_", "ss_unet_lr", "ss_text_encoder_lr", "sshs_", "lora_adapter_metadata")
+    kept = {key: value for key, value in metadata.items() if not key.startswith(of_networks)}
+    architecture = kept.get("modelspec.architecture", "")
+    if architecture.endswith("/lora"):
+        kept["modelspec.architecture"] = f"{architecture.removesuffix('/lora')}/textual-inversion"
+    return kept | {
+        "modelspec.trigger_phrase": stem,
+        "modelspec.usage_hint": f"Put {stem} into the prompt, in ComfyUI embedding:{stem}.",
+    }
+
+
 def word_of(path: Path) -> str:
     """What a prompt calls an embedding: the name of its file, without `-embedding` at its end."""
     return re.sub(r"[-_]embedding$", "", path.stem) or path.stem
@@ -72,6 +111,6 @@ def word_of(path: Path) -> str:
 def _count(path: Path, name: str, shape: tuple[int, ...]) -> int:
     if len(shape) == 1 and shape[0] > 0:
         return 1
-    if len(shape) == 2 and 0 < shape[0] <= 75:
+    if len(shape) == 2 and 0 < shape[0] <= MOST_VECTORS:
         return int(shape[0])
     raise WeightsError(f"{path}: {name} has shape {list(shape)}, which is no embedding.")

@@ -105,7 +105,8 @@ class Verification:
         network: its type (`lora`, `dora`, ...), or empty when it is a mixture or none we know.
         matched: consumer that loads this type -> (modules matched, of).
         problems: errors (a consumer would drop something), warnings and notes.
-        modules: updated layers.
+        modules: updated layers; of an embedding, its tensors.
+        vectors: of an embedding (format `embedding`), how many tokens it takes; else 0.
     """
 
     path: Path
@@ -116,6 +117,7 @@ class Verification:
     problems: tuple[Problem, ...]
     modules: int
     network: str = "lora"
+    vectors: int = 0
 
     @property
     def ok(self) -> bool:
@@ -132,6 +134,7 @@ class Verification:
             "network": self.network,
             "rank": self.rank,
             "modules": self.modules,
+            **({"vectors": self.vectors} if self.vectors else {}),
             "matched": {name: list(pair) for name, pair in self.matched.items()},
             "ok": self.ok,
             "problems": [p.as_dict() for p in self.problems],
@@ -153,7 +156,7 @@ def table(family: str) -> dict[str, tuple[tuple[int, ...], int]]:
 
 
 def verify_file(path: Path, base: Path | None = None) -> Verification:
-    """Check a LoRA file.
+    """Check a LoRA file, or an embedding.
 
     Args:
         path: the file.
@@ -170,6 +173,10 @@ def verify_file(path: Path, base: Path | None = None) -> Verification:
         problems.append(Problem(str(path), code, severity, message, advice=advice))
 
     if not modules:
+        from loratui.weights.verify_embedding import verify_embedding
+
+        if (embedding := verify_embedding(header)) is not None:
+            return embedding
         note("not-a-lora", "error", "The file holds no LoRA keys.", "Name a LoRA file.")
         return Verification(header.path, "", "", 0, {}, tuple(problems), 0)
     family = family_of(header, modules)
@@ -403,14 +410,18 @@ def _check_pairs(modules: dict[str, Module], fmt: str, note: Any) -> None:
 
 def _check_finite(header: Header, note: Any) -> None:
     """NaN or Inf anywhere in the file."""
-    bad = [name for name, values in _floats(header) if not np.isfinite(values).all()]
-    if bad:
+    if bad := non_finite(header):
         note(
             "not-finite",
             "error",
             f"{len(bad)} tensors hold NaN or Inf, such as {bad[0]}.",
             "Use an earlier checkpoint.",
         )
+
+
+def non_finite(header: Header) -> list[str]:
+    """Names of the tensors that hold NaN or Inf."""
+    return [name for name, values in _floats(header) if not np.isfinite(values).all()]
 
 
 def _floats(header: Header) -> Any:

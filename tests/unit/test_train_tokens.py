@@ -16,6 +16,8 @@ from loratui.errors import ConfigError
 from loratui.families.protocol import load_family
 from loratui.train.adapter import Adapter
 from loratui.train.export import export_embedding
+from loratui.weights.convert import convert_embedding
+from loratui.weights.header import read_header
 from loratui.weights.verify import verify_file
 
 FAMILIES = {"sd15": {"lora_te": "emb_params"}, "sd2": {"lora_te": "emb_params"},
@@ -44,13 +46,23 @@ def test_a_run(family: str, only: bool, request: pytest.FixtureRequest, tmp_path
     assert rates == ({"tokens": 2e-2} if only else {"unet": 1e-2, "tokens": 2e-2})
     kinds = [e["format"] for e in events if e["kind"] == "exported"]
     assert kinds == (["embedding"] if only else ["embedding", "kohya"])
-    file = load_file(run.export_dir / "sks-thing-embedding.safetensors")
+    embedding = run.export_dir / "sks-thing-embedding.safetensors"
+    file = load_file(embedding)
+    told = read_header(embedding).metadata
+    assert told["modelspec.architecture"].endswith("/textual-inversion")
+    assert told["modelspec.trigger_phrase"] == "sks-thing-embedding"
+    assert told["ss_learning_rate"] == "0.02" and not [k for k in told if k.startswith("ss_network")]
+    found = verify_file(embedding)
+    assert (found.ok, found.family, found.format, found.vectors) == (True, family, "embedding", 3)
     parts = load_family(family).load(base, torch.float32)
     widths = {FAMILIES[family][k]: t.config.hidden_size for k, t in parts.text_encoders.items()}
     assert {n: tuple(t.shape) for n, t in file.items()} == {n: (3, w) for n, w in widths.items()}
     first, last = (load_file(run.checkpoints_dir / f"step-00000{n}" / "lora.safetensors") for n in (1, 8))
     moved = [n for n in first if n.startswith("bundle_emb.sks-thing.") and not torch.equal(first[n], last[n])]
     assert len(moved) == len(widths)
+    kept = tmp_path / "of-a-checkpoint.safetensors"
+    convert_embedding(run.checkpoints_dir / "step-000008" / "lora.safetensors", kept, config.saving.dtype)
+    assert kit.tensor_hash(kept) == kit.tensor_hash(embedding)
     if not only:
         lora = run.export_dir / "ti.safetensors"
         assert verify_file(lora).ok and not any("bundle_emb" in n for n in load_file(lora))
