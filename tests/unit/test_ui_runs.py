@@ -193,5 +193,35 @@ async def test_a_run_is_exported_again_in_a_format_and_of_a_step(
         await until(pilot, lambda: asked)
         await until(pilot, lambda: any("Exported and checked" in n.message for n in app._notifications))
     assert asked[0][2:] == [
-        "loratui", "export", str(writer.run.path), "--format", "peft", "--json", "--step", "4",
+        "loratui", "export", str(writer.run.path), "--json", "--format", "peft", "--step", "4",
     ]  # fmt: skip
+
+
+async def test_new_tokens_alone_have_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = project(tmp_path / "p", 2)
+    writer = RunWriter(root, "words")
+    writer.alive()
+    writer.steps(1, 5)
+    writer.write("checkpoint", step=4, path="checkpoints/step-000004")
+    writer.write("state", state="finished")
+    head = f'[run]\nid = "{writer.run.id}"\nname = "words"\n'
+    writer.run.config_path.write_text(f"{head}[network]\ntokens = 4\ntokens_only = true\n")
+    asked: list[list[str]] = []
+
+    def made(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return type(
+            "Done", (), {"stdout": '{"file": "/x/words.safetensors"}', "stderr": "", "returncode": 0}
+        )()
+
+    monkeypatch.setattr("subprocess.run", made)
+    app = LoratuiApp(root)
+    async with app.run_test(size=(200, 60)) as pilot:
+        await pilot.press("6")
+        await until(pilot, lambda: len(app.runs) == 1 and "words" in text_of(app))
+        await pilot.press("E")
+        await until(pilot, lambda: "embedding" in text_of(app))
+        assert "kohya" not in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: asked)
+    assert asked[0][2:] == ["loratui", "export", str(writer.run.path), "--json"]

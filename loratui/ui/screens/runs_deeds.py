@@ -281,15 +281,13 @@ class RunsDeeds(Room):
         if current is None:
             return
         run, state = current
-        options = [
-            Option("kohya", "kohya", "the newest, for ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers"),
-            Option("peft", "peft", "the newest, for diffusers and PEFT"),
-        ]
+        kinds = _forms(run)
+        options = [Option(kind, kind, f"the newest, for {programs}") for kind, programs in kinds.items()]
         for checkpoint in reversed(state.checkpoints):
             step = figures.count(checkpoint.step)
             options += [
                 Option(f"{kind} {checkpoint.step}", f"{kind}, step {step}", "that checkpoint")
-                for kind in ("kohya", "peft")
+                for kind in kinds
             ]
 
         def chosen(choice: Choice | None) -> None:
@@ -301,7 +299,8 @@ class RunsDeeds(Room):
 
     def _export(self, run: RunDir, kind: str, step: str) -> None:
         """Export in a process of its own: the same command scripts use."""
-        command = [sys.executable, "-m", "loratui", "export", str(run.path), "--format", kind, "--json"]
+        command = [sys.executable, "-m", "loratui", "export", str(run.path), "--json"]
+        command += ["--format", kind] if kind != _TOKENS else []
         command += ["--step", step] if step else []
         self.notify("Exporting…", timeout=2)
 
@@ -322,6 +321,23 @@ class RunsDeeds(Room):
                 post(Said(f"Exported and checked: {file}"))
 
         self.studio.in_thread(work, "export", exclusive=False)
+
+
+_TOKENS = "embedding"
+
+
+def _forms(run: RunDir) -> dict[str, str]:
+    """Format -> the programs that read it; new tokens alone have one for all."""
+    from loratui.config.load import load_run
+    from loratui.errors import LoratuiError
+
+    with contextlib.suppress(LoratuiError, OSError):
+        if load_run(run.config_path)[1].network.tokens_only:
+            return {_TOKENS: "all programs"}
+    return {
+        "kohya": "ComfyUI, A1111, Forge, SwarmUI, InvokeAI, diffusers",
+        "peft": "diffusers and PEFT",
+    }
 
 
 def _prune(found: list[Any]) -> str:
