@@ -162,3 +162,18 @@ async def test_changes_in_quick_succession_are_planned_once(
         room = await planned(app, pilot)
         assert numbers == [before + 1, before + 6]
         assert room._config is not None and room._config.optimizer.lr == pytest.approx(6e-5)
+
+
+async def test_settings_are_found_from_the_list_of_presets(tmp_path: Path) -> None:
+    """What is typed after `/` never reaches the room's keys: `s` would start a training."""
+    app = LoratuiApp(project(tmp_path / "p", 2))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("3")
+        room = await planned(app, pilot)
+        assert room.focused is not None and room.focused.id == "presets"
+        await pilot.press("slash", *"tokens", "enter")
+        form = room.query_one(Form)
+        assert room.focused is form
+        shown = [line.path for line in form._lines if not isinstance(line, Group)]
+        assert "network.tokens" in shown and "optimizer.lr" not in shown
+        assert not app.runs

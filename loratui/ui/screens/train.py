@@ -161,6 +161,12 @@ class TrainRoom(TrainDeeds):
         self.query_one("#about", Facts).redraw()
         self._plan()
 
+    def action_find_setting(self) -> None:
+        """Type words that narrow the form, wherever the focus is."""
+        form = self.query_one(Form)
+        self.set_focus(form)  # at once: the next key is typed already
+        form.action_find()
+
     @on(LineList.Chosen, "#presets")
     def _to_form(self) -> None:
         self.query_one(Form).focus()

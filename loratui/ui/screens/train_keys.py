@@ -22,6 +22,8 @@ ACTIONS: tuple[Action, ...] = (
            "Take a config of sd-scripts, kohya_ss, ai-toolkit or OneTrainer into the form", show=False),
     Action("train.export", "x", "export_config", "export",
            "Write these settings for sd-scripts or ai-toolkit", show=False),
+    Action("train.find", "slash", "find_setting", "find",
+           "Find settings by name or help, from anywhere in the room", show=False),
     Action("train.reset", "R", "reset_all", "all as preset", "Take the preset's values for all settings",
            show=False),
 )  # fmt: skip
