@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual.app import App
 from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.signal import Signal
@@ -35,6 +34,7 @@ from loratui.ui.messages import (
     SettingsRead,
     Started,
 )
+from loratui.ui.typed_ahead import TypedAhead
 
 if TYPE_CHECKING:
     from loratui.config.schema import DataConfig
@@ -53,7 +53,7 @@ Post = Callable[[Message], Any]
 Gone = Callable[[], bool]
 
 
-class Watching(App[None]):
+class Watching(TypedAhead):
     """What is known of project, runs and machine. Workers read in threads and post; the handlers own it.
 
     `state_changed` says what is known anew: project, progress, scan, runs, run, machine, graphics; and of the
