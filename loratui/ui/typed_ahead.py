@@ -29,7 +29,7 @@ class TypedAhead(App[None]):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._typed: deque[events.Key] = deque()
+        self._typed: deque[events.Key | events.Paste] = deque()
         self._way: list[MessagePump] = []
         """Where the mark of the key at work still has to pass; empty when none is at work."""
         self._start: DOMNode | None = None
@@ -39,18 +39,17 @@ class TypedAhead(App[None]):
         super().__init__(*args, **kwargs)
 
     async def on_event(self, event: events.Event) -> None:
-        """Hold a key back while one is at work."""
-        if not isinstance(event, events.Key) or event.is_forwarded:
+        """Hold a key, or what is pasted, back while a key is at work."""
+        if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
         elif self._way:
             self._typed.append(event)
         else:
             await self._answer(event)
 
-    async def _answer(self, event: events.Key) -> None:
+    async def _answer(self, event: events.Key | events.Paste) -> None:
         """Send a key on its way, and a mark behind it unless it is text for a field."""
-        focused = self.focused
-        if focused is not None and focused.check_consume_key(event.key, event.character):
+        if isinstance(event, events.Paste) or self._is_text(event):
             await super().on_event(event)
             return
         self._way = [*self._end().ancestors_with_self]
@@ -61,6 +60,10 @@ class TypedAhead(App[None]):
         self._look.resume()
         await super().on_event(event)
         self._pass_on()
+
+    def _is_text(self, event: events.Key) -> bool:
+        focused = self.focused
+        return focused is not None and focused.check_consume_key(event.key, event.character)
 
     def _pass_on(self) -> None:
         """Put the mark behind what waits at the next place; places that are gone are left out."""

@@ -280,7 +280,7 @@ def test_max_norm_shrinks_what_is_too_large_and_nothing_else(kind: str, tiny_sd1
             parameter.data = (0.02 if n % 2 else 0.6) * torch.randn_like(parameter)
 
     def norms() -> list[float]:
-        return [float(s.layer.get_delta_weight("default").norm()) for s in adapter.slots]
+        return [float(s.layer.get_delta_weight("default").detach().norm()) for s in adapter.slots]
 
     before = norms()
     said = adapter.limit_norms()

@@ -113,6 +113,16 @@ async def test_a_question_and_what_comes_after_it() -> None:
         assert app.query(Static)
 
 
+async def test_what_is_pasted_waits_for_its_field() -> None:
+    app = Small()
+    async with app.run_test() as pilot:
+        burst(app, "na")
+        app.post_message(events.Paste("pasted"))
+        burst(app, "!\nn")
+        await until(pilot, lambda: app.counted == 2)
+        assert app.said == "pasted!"
+
+
 async def test_what_has_the_focus_may_go() -> None:
     app = Small()
     async with app.run_test() as pilot:
@@ -126,8 +136,7 @@ async def test_keys_come_in_their_order_and_none_is_lost() -> None:
     app = Small()
     async with app.run_test() as pilot:
         burst(app, "n" * 500)
-        await until(pilot, lambda: app.counted == 500)
-        assert not app._way
+        await until(pilot, lambda: app.counted == 500 and not app._way)
 
 
 async def test_a_key_that_takes_too_long_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,5 +145,4 @@ async def test_a_key_that_takes_too_long_holds_nothing_back(monkeypatch: pytest.
     app = Small()
     async with app.run_test() as pilot:
         burst(app, "lnn")
-        await until(pilot, lambda: app.counted == 2)
-        assert not app._way and not app._typed
+        await until(pilot, lambda: app.counted == 2 and not app._way and not app._typed)
