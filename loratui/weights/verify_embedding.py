@@ -36,7 +36,8 @@ def verify_embedding(header: Header) -> Verification | None:
     if not family:
         wide = " and ".join(str(shape[-1]) for shape in shapes.values())
         note("unchecked-family", "warning", f"No base known here has words of {wide} numbers.")
-    elif {shape[-1] for shape in shapes.values()} != set(WIDTHS[family].values()):
+        return Verification(header.path, "", "embedding", 0, {}, tuple(problems), len(shapes), "", vectors)
+    if {shape[-1] for shape in shapes.values()} != set(WIDTHS[family].values()):
         note("other-size", "info", f"Made for a model with {family}'s layout but of another size.")
     if bad := non_finite(header):
         advice = "Use an earlier checkpoint."

@@ -51,7 +51,7 @@ def test_families_by_their_widths(tmp_path: Path, family: str, shapes: dict[str,
 def test_another_size_is_known_by_what_the_file_says(tmp_path: Path) -> None:
     shapes = {"emb_params": (4, 160)}
     unknown = verify_file(file_of(tmp_path, shapes))
-    assert (unknown.family, unknown.ok) == ("", True)
+    assert (unknown.family, unknown.format, unknown.ok) == ("", "embedding", False)
     assert "unchecked-family" in {p.code for p in unknown.problems}
     said = {"modelspec.architecture": "stable-diffusion-v1/textual-inversion"}
     known = verify_file(file_of(tmp_path, shapes, said))
@@ -66,7 +66,8 @@ def test_another_size_is_known_by_what_the_file_says(tmp_path: Path) -> None:
     ],
 )
 def test_what_others_would_not_take(tmp_path: Path, shapes: dict[str, tuple[int, ...]], code: str) -> None:
-    found = verify_file(file_of(tmp_path, shapes))
+    said = {"modelspec.architecture": "stable-diffusion-xl-v1-base/textual-inversion"}
+    found = verify_file(file_of(tmp_path, shapes, said))
     assert not found.ok
     assert code in {p.code for p in found.problems if p.severity == "error"}
 
