@@ -40,10 +40,13 @@ def preset_table() -> str:
         rank, alpha = value.get("network.rank", 16), value.get("network.alpha", 16.0)
         base = f"{preset.family}, {value.get('data.resolution', 512)} px"
         card = f"{preset.memory_gib:g} GB" if preset.memory_gib else "any"
+        network, size = value.get("network.kind", "lora"), f"{rank}/{alpha:g}"
+        if tokens := value.get("network.tokens"):
+            alone = value.get("network.tokens_only")
+            network, size = (f"{tokens} tokens", "-") if alone else (f"{network}, {tokens} tokens", size)
         cells = (
-            f"`{preset.name}`", preset.title, base, card,
-            value.get("network.kind", "lora"), f"{rank}/{alpha:g}", value.get("optimizer.name", "adamw"),
-            f"{value.get('optimizer.lr', 1e-4):g}", length,
+            f"`{preset.name}`", preset.title, base, card, network, size,
+            value.get("optimizer.name", "adamw"), f"{value.get('optimizer.lr', 1e-4):g}", length,
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
