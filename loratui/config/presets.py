@@ -34,8 +34,8 @@ class Preset:
         name: the stem of its file.
         title: for a list.
         about: what it is for, a sentence or two.
-        goal: character, style, object, concept, clothing, one image, embedding, demo; what the wizard asks for
-            are the first six.
+        goal: character, style, object, concept, clothing, one image, embedding or demo; the wizard asks for
+            one of the first six.
         family: family name it is made for, empty for any.
         memory_gib: GPU memory it is meant to fit in, in GiB; 0 when it says nothing.
         extends: the preset it builds on, empty for none.
