@@ -11,6 +11,7 @@ from loratui.config.finding import info, warning
 from loratui.config.schema import RunConfig
 from loratui.dataset.scan import Scan
 from loratui.errors import Problem
+from loratui.plan.captions import BYTES_A_TOKEN
 from loratui.plan.steps import BucketPlan
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def check_pictures(
     return [
         *_count(scan, config, steps), *_sizes(scan, buckets, config), *_captions(project, scan),
         *_sides(scan, config), *_shuffled(project, scan, config), *_masks(scan, config),
+        *_crowded(project, scan, config),
     ]  # fmt: skip
 
 
@@ -64,7 +66,8 @@ def _count(scan: Scan, config: RunConfig, steps: int) -> list[Problem]:
     if 0 < count < _FEW_IMAGES:
         message = f"{count} pictures are few: 15 to 30 are usual for a character, 20 to 50 for a style."
         found.append(warning("data", "few-images", message))
-    if 0 < count < _FEW_FOR_HIGH_RANK and rank >= _HIGH_RANK and config.network.kind in {"lora", "dora"}:
+    ranked = config.network.kind in {"lora", "dora"} and not config.network.tokens_only
+    if 0 < count < _FEW_FOR_HIGH_RANK and rank >= _HIGH_RANK and ranked:
         message = f"rank {rank} has room to learn {count} pictures by heart."
         fix = {"network.rank": 16, "network.alpha": config.network.alpha * 16 / rank}
         advice = "8 to 32 are usual for so few."
@@ -152,6 +155,26 @@ def _shuffled(project: Project, scan: Scan, config: RunConfig) -> list[Problem]:
     message = f"{first} captions begin with the trigger, and nothing keeps it there."
     advice, fix = "Set data.keep_tokens to 1.", {"data.keep_tokens": 1}
     return [warning("data.keep_tokens", "trigger-shuffled", message, advice, fix)]
+
+
+def _crowded(project: Project, scan: Scan, config: RunConfig) -> list[Problem]:
+    """New tokens that push the end of captions out; lengths by their bytes, as no tokenizer is asked."""
+    tokens, read = config.network.tokens, int(config.data.max_tokens)
+    trigger = project.trigger.strip()
+    if not tokens or not trigger:
+        return []
+    added = tokens - len(trigger.encode("utf-8", "replace")) / BYTES_A_TOKEN
+    lengths = [len(p.caption.encode("utf-8", "replace")) / BYTES_A_TOKEN + added for p in scan.pictures]
+    longer = sum(length > read for length in lengths)
+    if not longer:
+        return []
+    some = f"about {longer} of {len(lengths)} captions"
+    message = f"with {tokens} new tokens, {some} exceed the {read} tokens that are read."
+    wide = next((size for size in (150, 225) if size > read and max(lengths) <= size), 0)
+    if wide:
+        fix = {"data.max_tokens": str(wide)}
+        return [warning("network.tokens", "captions-cut", message, f"Set data.max_tokens to {wide}.", fix)]
+    return [warning("network.tokens", "captions-cut", message, "Take fewer tokens, or shorten captions.")]
 
 
 def _masks(scan: Scan, config: RunConfig) -> list[Problem]:

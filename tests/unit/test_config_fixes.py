@@ -161,6 +161,24 @@ def test_rules_about_the_pictures(tmp_path: Path) -> None:
     assert "no-masks" in seen and "flip-sides" not in seen and "trigger-shuffled" not in seen
 
 
+def test_new_tokens_that_push_captions_out(tmp_path: Path) -> None:
+    """`sks robot` is about two tokens, which the new ones take the place of."""
+    root = make_project(tmp_path / "p", 3)
+    text = root / "dataset" / "01.txt"
+    text.write_text("sks robot, " + "x" * (4 * 60 - 11))  # about 60 tokens
+    few = {"network__tokens": 16, "network__token_init": "person"}
+    assert "captions-cut" not in _project_codes(root, **few)
+    seen = _project_codes(root, **few | {"network__tokens": 18})["captions-cut"]
+    assert "about 1 of 3 captions" in seen.message and seen.fix == {"data.max_tokens": "150"}
+    many = few | {"network__tokens": 64, "data__max_tokens": "150"}
+    assert "captions-cut" not in _project_codes(root, **many)
+    text.write_text("sks robot, " + "x" * 4000)
+    assert not _project_codes(root, **many)["captions-cut"].fix
+    assert "captions-cut" not in _project_codes(root)
+    alone = _project_codes(root, **few, network__tokens_only=True, network__rank=128)
+    assert "rank-high" not in alone  # there is no rank
+
+
 def test_plan_fix_prints_what_mends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What it prints, given back as --set, is a plan without those problems."""
     root = make_project(tmp_path / "p", 14)
