@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def test_a_reader_sees_one_of_the_writers_whole(tmp_path: Path) -> None:
     assert not failed
     assert seen and all(data in texts for data in seen)
     assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_mode_is_any_other_new_files(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        replace_file(tmp_path / "kept", b"new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("part", ["write", "fsync"])
