@@ -98,8 +98,7 @@ def _text(network: NetworkConfig) -> list[Problem]:
     if not network.tokens and (network.token_init or network.token_lr):
         message = "the tokens' settings do nothing without tokens."
         found.append(warning("network.tokens", "tokens-off", message, "Set it to 4.", four))
-    trains_text = network.text_encoder or network.tokens
-    if not trains_text and (network.text_lr or network.text_lr_2 or network.text_stop):
+    if not network.trains_text and (network.text_lr or network.text_lr_2 or network.text_stop):
         message = "the text encoder's settings do nothing while it is not trained."
         on = {"network.text_encoder": True}
         found.append(warning("network.text_encoder", "text-off", message, "Set it to true.", on))

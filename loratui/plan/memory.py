@@ -100,8 +100,7 @@ def estimate(config: RunConfig, size: Sizes, area_px: int) -> Memory:
     # Codec and text encoder come back to draw, and stay where captions are learned. The large encoders of
     # flow models do not: what samples say is encoded with the captions, in 16 bits, before the denoiser is
     # on the device.
-    trains_text = config.network.text_encoder or config.network.tokens
-    spoken = size.others if (config.samples.every or trains_text) and not alone else 0
+    spoken = size.others if (config.samples.every or config.network.trains_text) and not alone else 0
     caching = 2 * size.others / GIB if alone else 0.0
     blocks = _IN_BLOCKS * size.denoiser * (1 - _swapped(config, size.blocks))
     rest = (1 - _IN_BLOCKS) * size.denoiser + spoken

@@ -193,7 +193,6 @@ def _disk(
 ) -> dict[str, int]:
     """Bytes needed: kept checkpoints (and one being written), the export, caches, sample PNGs."""
     trained = size.lora + size.tokens if size else 0
-    cached = not (config.network.text_encoder or config.network.tokens)  # else encoded anew each time
     kept = min(saves, config.saving.keep) + 1 if saves else 0
     side_px = config.samples.width or config.data.resolution, config.samples.height or config.data.resolution
     captions = {p.caption for p in scan.pictures} | {""}
@@ -206,7 +205,7 @@ def _disk(
         "export": _network_bytes(size, config) + _token_bytes(size, config) if size else 0,
         # mean and deviation in fp32, of each version, mirrored and not
         "caches": each * places * channels * 2 * 4
-        + (caption_bytes(config.model.family, size, captions) if cached else 0),
+        + (0 if config.network.trains_text else caption_bytes(config.model.family, size, captions)),
         "samples": pictures * side_px[0] * side_px[1] * 2,
     }
     if config.data.cache == "memory":

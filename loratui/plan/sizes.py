@@ -22,6 +22,7 @@ from loratui.plan.captions import captions_of
 from loratui.weights import layouts
 from loratui.weights.base_layers import read_layers
 from loratui.weights.consumers import STRUCTURES
+from loratui.weights.embedding_files import WIDTHS
 from loratui.weights.header import read_header
 from loratui.weights.verify import table
 
@@ -53,8 +54,6 @@ _TEXT_PARTS = ("cond_stage_model.", "conditioner.embedders.")
 
 _KNOWN_UNET = {"sd15": 859_520_964, "sd2": 865_910_724, "sdxl": 2_567_463_684}
 _KNOWN_OTHERS = {"sd15": 207_000_000, "sd2": 424_000_000, "sdxl": 901_400_000}
-_KNOWN_WORDS = {"sd15": 768, "sd2": 1024, "sdxl": 768 + 1280}
-"""Numbers of a token in all text encoders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,8 @@ def sizes(base: Path | None, family: str, network: NetworkConfig) -> Sizes | Non
     if family not in STRUCTURES:
         return None
     rows = [(n, (up, *down)) for n, (down, up) in table(family).items() if _of_table(n, network)]
-    known = _KNOWN_UNET[family], _KNOWN_OTHERS[family]
-    return _count(rows, network, *known, False, row_of(family).blocks, _KNOWN_WORDS[family])
+    known, word = (_KNOWN_UNET[family], _KNOWN_OTHERS[family]), sum(WIDTHS[family].values())
+    return _count(rows, network, *known, False, row_of(family).blocks, word)
 
 
 def _of_transformer(base: Path, family: str, network: NetworkConfig) -> Sizes | None:

@@ -81,7 +81,7 @@ class Adapter:
         self.config = config
         self.drops = max(config.dropout, config.rank_dropout, config.module_dropout) > 0
         self.tokens = Tokens(parts, trigger, config, seed) if config.tokens else None
-        self.trains_text = config.text_encoder or self.tokens is not None
+        self.trains_text = config.trains_text
         targets = family.target_modules(parts.denoiser, config.target)
         if not targets:
             raise ConfigError(

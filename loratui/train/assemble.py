@@ -180,7 +180,7 @@ def captions_ahead(
     empty: str = "",
 ) -> list[Spoken]:  # fmt: skip
     """What can be encoded before the first step: nothing while text encoders or tokens are trained."""
-    if config.network.text_encoder or config.network.tokens:
+    if config.network.trains_text:
         return []
     spoken = [config.samples.negative or empty, *prompts] if config.samples.every > 0 else []
     drawn = [read(prompt) if config.samples.weights else prompt for prompt in spoken]

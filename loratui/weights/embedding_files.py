@@ -16,6 +16,12 @@ ENCODERS: dict[str, dict[str, str]] = {
     "sdxl": {"lora_te1": "clip_l", "lora_te2": "clip_g"},
 }
 """Family -> text encoder's key -> what A1111 and ComfyUI call the vectors for it."""
+WIDTHS: dict[str, dict[str, int]] = {
+    "sd15": {"emb_params": 768},
+    "sd2": {"emb_params": 1024},
+    "sdxl": {"clip_l": 768, "clip_g": 1280},
+}
+"""Family -> name of a tensor -> numbers of a vector, in the true models."""
 ENCODER_NAMES = frozenset({"clip_l", "clip_g", "clip_h", "t5xxl"})
 """Tensors that ComfyUI knows by name."""
 MOST_VECTORS = 75
@@ -80,9 +86,14 @@ def is_embedding(header: Header) -> bool:
 
 
 def bundled(header: Header) -> dict[str, str]:
-    """Name in an embedding file -> tensor, of the vectors that a checkpoint or a LoRA file carries along."""
-    parts = (name.rpartition(".") for name in header.tensors if name.startswith("bundle_emb."))
-    return {short: f"{start}.{short}" for start, _, short in parts}
+    """Name in an embedding file -> tensor, of the vectors that a checkpoint or a LoRA file carries along.
+
+    Empty where there are none, or those of several embeddings or in another form, as A1111 may bundle them.
+    """
+    names = [name for name in header.tensors if name.startswith("bundle_emb.")]
+    found = {name.rpartition(".")[2]: name for name in names}
+    one = len({name.rpartition(".")[0] for name in names}) == 1
+    return found if one and found.keys() <= ENCODER_NAMES | {"emb_params"} else {}
 
 
 def embedding_metadata(metadata: Mapping[str, str], stem: str) -> dict[str, str]:

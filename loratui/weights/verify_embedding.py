@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from loratui.errors import Problem
-from loratui.weights.embedding_files import ENCODER_NAMES, is_embedding, word_of
+from loratui.weights.embedding_files import ENCODER_NAMES, WIDTHS, is_embedding, word_of
 from loratui.weights.header import Header
 from loratui.weights.verify import Verification, non_finite
 
-WIDTHS: dict[str, dict[str, int]] = {
-    "sd15": {"emb_params": 768},
-    "sd2": {"emb_params": 1024},
-    "sdxl": {"clip_l": 768, "clip_g": 1280},
-}
-"""Family -> name of a tensor -> numbers of a vector, in the true models."""
 _ARCHITECTURES = {"stable-diffusion-v1": "sd15", "stable-diffusion-v2": "sd2", "stable-diffusion-xl": "sdxl"}
 
 

@@ -81,6 +81,11 @@ class NetworkConfig:
     token_lr: float = 0.0
     """Learning rate of the new tokens; 0 takes optimizer.lr."""
 
+    @property
+    def trains_text(self) -> bool:
+        """Whether what captions are encoded to changes during the training."""
+        return self.text_encoder or self.tokens > 0
+
 
 SHORT_NAMES: dict[str, str] = {
     "rank": "rank",
