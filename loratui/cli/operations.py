@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratui.cli.output import Output, size_text
+from loratui.cli.places import spare, target_path
 
 if TYPE_CHECKING:
     from loratui.weights.operations import Done
@@ -114,10 +115,10 @@ def run_merge(args: argparse.Namespace, out: Output) -> int:
             raise WeightsError("A base has no rank.", "Leave --rank and --energy out with --into.")
         base = _base(args.into)
         ending = "" if base.is_dir() else base.suffix
-        target = _target(args, base.parent / f"{base.stem if ending else base.name}-merged{ending}")
+        target = target_path(args, base.parent / f"{base.stem if ending else base.name}-merged{ending}")
         done = merge_into_base(base, loras, target, args.dtype, _progress(out))
         return _tell(done, out, f"{done.modules} weights changed")
-    target = _target(args, loras[0][0].with_name(f"{loras[0][0].stem}-merged.safetensors"))
+    target = target_path(args, loras[0][0].with_name(f"{loras[0][0].stem}-merged.safetensors"))
     done = merge_loras(loras, target, args.rank, args.energy, args.dtype, _progress(out))
     return _tell_lora(done, out)
 
@@ -130,7 +131,7 @@ def run_resize(args: argparse.Namespace, out: Output) -> int:
     if not args.rank and not args.energy:
         raise WeightsError("No new rank is given.", "Give --rank N, --energy SHARE, or both.")
     source = Path(args.file).expanduser()
-    target = _target(args, source.with_name(f"{source.stem}-resized.safetensors"))
+    target = target_path(args, source.with_name(f"{source.stem}-resized.safetensors"))
     return _tell_lora(resize(source, target, args.rank, args.energy, args.dtype, _progress(out)), out)
 
 
@@ -154,7 +155,7 @@ def run_extract(args: argparse.Namespace, out: Output) -> int:
     if not args.rank and not args.energy:
         args.rank = 32
     stem = tuned.stem if tuned.is_file() else tuned.name
-    target = _target(args, tuned.parent / f"{stem}-lora.safetensors")
+    target = target_path(args, tuned.parent / f"{stem}-lora.safetensors")
     done = extract(
         base, tuned, target, families[0].family, args.rank, args.energy, args.conv_rank, args.dtype or "fp16",
         _progress(out),
@@ -183,7 +184,7 @@ def run_average(args: argparse.Namespace, out: Output) -> int:
         folder, stem = run.export_dir, f"{run.name}-average"
     if len(files) < 2:
         raise WeightsError(f"There is nothing to average: {len(files)} checkpoints.", "Name at least two.")
-    done = average(files, _target(args, folder / f"{stem}.safetensors"), args.dtype, _progress(out))
+    done = average(files, target_path(args, folder / f"{stem}.safetensors"), args.dtype, _progress(out))
     return _tell(done, out, f"mean of {len(files)} checkpoints")
 
 
@@ -202,7 +203,7 @@ def run_convert(args: argparse.Namespace, out: Output) -> int:
         raise WeightsError(
             f"{source} is a .safetensors file already.", "`loratui export` changes its format."
         )
-    target = _target(args, source.with_suffix(".safetensors"))
+    target = target_path(args, source.with_suffix(".safetensors"))
     out.progress(f"reading {source.name}", now=True)
     command = [sys.executable, "-m", "loratui.jobs.unpickle", str(source), str(target), args.dtype]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -236,8 +237,7 @@ def run_metadata(args: argparse.Namespace, out: Output) -> int:
         put[key] = value
     if put or args.remove or args.strip or args.thumbnail:
         target = Path(args.out).expanduser() if args.out else source
-        if target.exists() and target.resolve() != source.resolve() and not args.force:
-            raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
+        spare(target, args.force, (source,))
         picture = Path(args.thumbnail).expanduser() if args.thumbnail else None
         found = edit_metadata(source, target, put, args.remove, args.strip, picture)
         out.note(f"Wrote {target}.")
@@ -270,19 +270,6 @@ def _base(text: str) -> Path:
     from loratui.families.detect import locate
 
     return locate(text)
-
-
-def _target(args: argparse.Namespace, default: Path) -> Path:
-    from loratui.errors import WeightsError
-
-    target = Path(args.out).expanduser() if args.out else default
-    if target.is_dir() and default.suffix:
-        target = target / default.name
-    if default.suffix == ".safetensors" and target.suffix != ".safetensors":
-        target = target.with_name(f"{target.name}.safetensors")
-    if target.exists() and not args.force:
-        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
-    return target
 
 
 def _progress(out: Output) -> Any:

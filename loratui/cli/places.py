@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import argparse
+
     from loratui.project import Project
     from loratui.runs.directory import RunDir
     from loratui.runs.state import RunState
@@ -30,6 +33,39 @@ def lora_path(run: RunDir, state: RunState) -> str:
     if not state.exported:
         return ""
     return str(run.path / state.exported)
+
+
+def target_path(args: argparse.Namespace, default: Path, source: Path | None = None) -> Path:
+    """Where a command writes: --out, as a file or a folder, or the default.
+
+    Args:
+        args: of the command, with `out` and `force`.
+        default: file or folder.
+        source: of an export, what is read; it, and a default that is there, may be replaced.
+
+    Raises:
+        WeightsError: another file is there, and --force is not.
+    """
+    target = Path(args.out).expanduser() if args.out else default
+    if target.is_dir() and default.suffix:
+        target = target / default.name
+    if default.suffix == ".safetensors" and target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    own = () if source is None else (source,) if args.out else (source, default)
+    spare(target, args.force, own)
+    return target
+
+
+def spare(target: Path, force: bool, own: Sequence[Path] = ()) -> None:
+    """Refuse to replace a file unasked, unless it is one of `own`.
+
+    Raises:
+        WeightsError: it is there.
+    """
+    from loratui.errors import WeightsError
+
+    if target.exists() and not force and target.resolve() not in [path.resolve() for path in own]:
+        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
 
 
 def summary(run: RunDir, state: RunState) -> dict[str, Any]:

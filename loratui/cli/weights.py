@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratui.cli.output import Output, size_text
+from loratui.cli.places import spare, target_path
 from loratui.cli.training import tell_problems
 
 if TYPE_CHECKING:
@@ -94,17 +95,21 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     own = family.files if family is not None else "kohya"
     form = args.format or own
     ending = "" if form == own else f"-{form}"
-    target = _target(args, folder / f"{stem}{ending}.safetensors", source)
+    target = target_path(args, folder / f"{stem}{ending}.safetensors", source)
+    beside = target.with_name(f"{target.stem}-embedding.safetensors") if tokens else None
+    if beside is not None and (args.out or given.is_file()):  # else it is the run's own
+        spare(beside, args.force)
     same = target.exists() and target.resolve() == source.resolve()
     if not same or known.format != form:
         convert_file(source, target, form, dtype)
+    if beside is not None:  # of these LoRA files alone A1111 reads
+        convert_embedding(source, beside, dtype)
     found = verify_file(target)
-    out.document({**found.as_json(), "file": str(target), "source": str(source)})
+    files = {"file": str(target)} | ({"embedding": str(beside)} if beside is not None else {})
+    out.document({**found.as_json(), **files, "source": str(source)})
     out.line(f"{target} ({form}, rank {found.rank}, {size_text(target.stat().st_size)})")
     tell_matched(found.matched, out)
-    if tokens:  # of these LoRA files alone A1111 reads
-        beside = target.with_name(f"{target.stem}-embedding.safetensors")
-        convert_embedding(source, beside, dtype)
+    if beside is not None:
         out.line(f"{beside} (its new tokens)")
     # The other form is for the programs that read it: what the others would drop was known before.
     wanted = found.matched
@@ -115,21 +120,6 @@ def run_export(args: argparse.Namespace, out: Output) -> int:
     if not good:
         tell_problems(found.problems, out)
     return 0 if good else 1
-
-
-def _target(args: argparse.Namespace, default: Path, source: Path) -> Path:
-    """Where to write: --out as a file or a folder, or the default; no other file is replaced unasked."""
-    from loratui.errors import WeightsError
-
-    target = Path(args.out).expanduser() if args.out else default
-    if target.is_dir():
-        target = target / default.name
-    if target.suffix != ".safetensors":
-        target = target.with_name(f"{target.name}.safetensors")
-    same = target.exists() and target.resolve() == source.resolve()
-    if target.exists() and not same and not args.force and args.out:
-        raise WeightsError(f"{target} exists already.", "Give another --out, or --force to replace it.")
-    return target
 
 
 def _export_embedding(
@@ -147,7 +137,7 @@ def _export_embedding(
         )
     exported = source.parent == folder
     named = folder / f"{stem.removesuffix('-embedding')}-embedding.safetensors"
-    target = _target(args, source if exported else named, source)
+    target = target_path(args, source if exported else named, source)
     if not target.exists() or target.resolve() != source.resolve():
         convert_embedding(source, target, dtype)
     found = verify_file(target)

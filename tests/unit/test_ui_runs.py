@@ -57,6 +57,20 @@ async def until(pilot: Any, condition: Callable[[], Any]) -> None:
         await pilot.pause(0.05)
 
 
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run from here on, each as if it had written a file."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return type(
+            "Done", (), {"stdout": '{"file": "/x/made.safetensors"}', "stderr": "", "returncode": 0}
+        )()
+
+    monkeypatch.setattr("subprocess.run", run)
+    return asked
+
+
 def waiting(app: Any) -> list[str]:
     """The waiting runs that the room shows; none while another room is in front."""
     return [entry.run for panel in app.screen.query(QueuePanel) for entry in panel.entries]
@@ -175,15 +189,7 @@ async def test_a_run_is_exported_again_in_a_format_and_of_a_step(
         writer.write("checkpoint", step=step, path=f"checkpoints/step-{step:06d}")
     writer.write("scored", scores={"robot": 0.97})
     writer.write("state", state="finished")
-    asked: list[list[str]] = []
-
-    def run(command: list[str], **_: Any) -> Any:
-        asked.append(command)
-        return type(
-            "Done", (), {"stdout": '{"file": "/x/robot.safetensors"}', "stderr": "", "returncode": 0}
-        )()
-
-    monkeypatch.setattr("subprocess.run", run)
+    asked = exports(monkeypatch)
     app = LoratuiApp(root)
     async with app.run_test(size=(200, 60)) as pilot:
         await pilot.press("6")
@@ -206,15 +212,7 @@ async def test_new_tokens_alone_have_one_form(tmp_path: Path, monkeypatch: pytes
     writer.write("state", state="finished")
     head = f'[run]\nid = "{writer.run.id}"\nname = "words"\n'
     writer.run.config_path.write_text(f"{head}[network]\ntokens = 4\ntokens_only = true\n")
-    asked: list[list[str]] = []
-
-    def made(command: list[str], **_: Any) -> Any:
-        asked.append(command)
-        return type(
-            "Done", (), {"stdout": '{"file": "/x/words.safetensors"}', "stderr": "", "returncode": 0}
-        )()
-
-    monkeypatch.setattr("subprocess.run", made)
+    asked = exports(monkeypatch)
     app = LoratuiApp(root)
     async with app.run_test(size=(200, 60)) as pilot:
         await pilot.press("6")

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from loratui.cli import main
 from loratui.errors import WeightsError
 from loratui.weights.convert import convert_embedding
-from loratui.weights.embedding_files import embedding_metadata, open_embedding
+from loratui.weights.embedding_files import bundled, embedding_metadata, open_embedding
 from loratui.weights.header import read_header
 from loratui.weights.verify import verify_file
 
@@ -110,6 +110,19 @@ def test_metadata_of_an_embedding() -> None:
     assert told["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["bundle_emb.fox.string_to_param.*"],
+        ["bundle_emb.fox.emb_params", "bundle_emb.cat.emb_params"],
+        ["lora_unet_x.lora_down.weight"],
+    ],
+)
+def test_bundles_of_another_form_or_of_several(tmp_path: Path, names: list[str]) -> None:
+    path = file_of(tmp_path, dict.fromkeys(names, (2, 768)))
+    assert bundled(read_header(path)) == {}
+
+
 @pytest.mark.parametrize("only", [True, False])
 def test_export_by_command_line(
     only: bool, tiny_sd15: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -130,6 +143,13 @@ def test_export_by_command_line(
     beside = made if only else tmp_path / "elsewhere-embedding.safetensors"
     assert kit.tensor_hash(beside) == kit.tensor_hash(own)
     assert read_header(beside).metadata["modelspec.trigger_phrase"] == beside.stem
+    assert (document.get("embedding") == str(beside)) == (not only)
+    again = ["export", str(run.path), "--step", "2", "--out", str(made)]
+    if not only:
+        made.unlink()
+        assert main(again) == 2  # its embedding would replace the one that is there
+        assert "elsewhere-embedding" in capsys.readouterr().err and not made.exists()
+    assert main([*again, "--force"]) == 0
     if only:
         assert (document["format"], document["vectors"]) == ("embedding", 3)
         assert main(["export", str(run.path)]) == 0  # is there already
